@@ -1,0 +1,424 @@
+"""The engine: what an outcome does to its run. One pure step, `(plan, node, outcome) -> settlement program`.
+
+The order of the ops is the order of effects: record, arrive, publish the continuation. Whatever ends a scope early
+(cancel, time limit, fail_fast) closes it last, after its own continuation is out, so that a crash half-way is repeated
+rather than mistaken for done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+import msgspec
+
+from motet.canvas.plan import FANOUT, Callback, Chain, Group, Header, Leaf, Node, Part, Plan, Recover, page_key, span
+from motet.message import VERSION, Key, Message, Order, Parcel, Place, Record, Ref, State, pack
+from motet.options import CONTROL, Lane
+from motet.outcome import ErrorInfo, Replaced
+from motet.program import UP, Arrive, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
+
+__all__ = ["NO_INPUT", "Fed", "RunInfo", "again", "close", "decided", "expand", "launch", "outcome_key", "resume", "spliced"]
+
+DIRECT = 32
+"""A group of at most so many leaves is started by the settlement that reaches it; a wider one by a message."""
+BY_VALUE = 64 * 1024
+"""Inputs of a group travel by value as long as all of them together stay below this (H2)."""
+NESTED = 16
+"""After so many barriers that one outcome may complete, a message carries on."""
+INLINE = 16 * 1024
+
+
+class Fed(msgspec.Struct, frozen=True, gc=False):
+    """An input: its bytes, where it can be read, or both."""
+
+    value: bytes | None = None
+    source: Ref | None = None
+
+    def shared_by(self, members: int) -> Fed:
+        """Return the form that so many messages may carry."""
+        if self.value is not None and self.source is not None and len(self.value) * members > BY_VALUE:
+            return Fed(source=self.source)
+        return self
+
+
+NO_INPUT = Fed()
+
+Decided: TypeAlias = tuple[Place, State, Fed]
+Next: TypeAlias = tuple[Place, Fed]
+
+
+class RunInfo(msgspec.Struct, frozen=True, array_like=True):
+    """The run's own record: it exists from submit to sweep. `given` says that the user chose the id."""
+
+    name: str
+    size: int
+    leaves: int
+    created: float
+    ttl: float
+    given: bool = False
+    origin: str = ""
+
+
+def outcome_key(run: str, place: Place) -> Key:
+    """Where a node's outcome is kept."""
+    return Key(run, f"o.{place}")
+
+
+def barrier_key(run: str, place: Place) -> Key:
+    """Where a group's barrier is kept."""
+    return Key(run, f"b.{place}")
+
+
+def closed_key(run: str, place: Place) -> Key:
+    """The mark of a scope that ended early: nothing in it continues."""
+    return Key(run, f"x.{place}")
+
+
+def splice_key(run: str, place: Place) -> Key:
+    """Where the replacement of a leaf is named."""
+    return Key(run, f"s.{place}")
+
+
+RUN = "r"
+
+
+def launch(plan: Plan, now: datetime, info: RunInfo, fed: Fed = NO_INPUT, *, pages: Sequence[bytes] = ()) -> list[Op]:
+    """Start a run: its record, its pages as far as they are given, and the first messages."""
+    flow = _Flow(plan, now)
+    ops: list[Op] = [Once(Key(plan.run, RUN), pack(info))]
+    ops += [Put(page_key(plan.run, "", number), raw) for number, raw in enumerate(pages)]
+    return ops + flow.begin("", fed)
+
+
+def begin(plan: Plan, now: datetime, fed: Fed) -> list[Op]:
+    """Start the first nodes of a run whose record and pages are there."""
+    return _Flow(plan, now).begin("", fed)
+
+
+def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
+    """Say what a node's outcome does: record it, then tell its scopes and whatever waits for it."""
+    flow = _Flow(plan, now)
+    ops: list[Op] = [flow.once(place, record)]
+    flow.guard(ops, place)
+    ops += spawned
+    flow.run(ops, (place, record.state, flow.fed_by(place, record)))
+    return ops
+
+
+def resume(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
+    """Carry on from a node that is decided: `decided` stops at 16 barriers deep and leaves the rest to this."""
+    flow = _Flow(plan, now)
+    ops: list[Op] = []
+    flow.guard(ops, place)
+    flow.run(ops, (place, record.state, flow.fed_by(place, record)))
+    return ops
+
+
+def close(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
+    """End a node early: cancelled, or out of time. Whatever is queued or running in it continues nothing."""
+    return [*decided(plan, place, record, now), *_Flow(plan, now).shut(place)]
+
+
+def expand(plan: Plan, place: Place, fed: Fed, now: datetime) -> list[Op]:
+    """Open the barrier of a group, or of a part of one, and start what is below."""
+    ops: list[Op] = []
+    flow = _Flow(plan, now)
+    flow.guard(ops, place, itself=True)
+    flow.open(ops, place, plan.node(place), fed)
+    return ops
+
+
+def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
+    """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages."""
+    run = plan.run
+    ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
+    ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
+    ops.append(Once(splice_key(run, place), replaced.segment.encode()))
+    return [*ops, *spawned, *enter_splice(plan, place, replaced.segment, now)]
+
+
+def enter_splice(plan: Plan, place: Place, segment: str, now: datetime) -> list[Op]:
+    """Start the term that a leaf's splice record names."""
+    flow = _Flow(plan, now)
+    ops: list[Op] = []
+    flow.guard(ops, place, itself=True)
+    return ops + flow.begin(segment, NO_INPUT)
+
+
+def again(plan: Plan, place: Place, message: Message, due: datetime, now: datetime) -> list[Op]:
+    """Park the next attempt of a leaf, once, unless it is decided or out of scope by now."""
+    flow = _Flow(plan, now)
+    attempt = message.attempt + 1
+    leaf = plan.node(place)
+    assert isinstance(leaf, Leaf)
+    following = msgspec.structs.replace(message, attempt=attempt)
+    parcel = flow.parcel(following, plan.profile(place, leaf).lane, due)
+    keys = (outcome_key(plan.run, place), *flow.closed(place))
+    return [Guard(keys), Retry(Key(plan.run, f"a.{place}.{attempt}"), parcel)]
+
+
+class _Flow:
+    """One walk through a plan; `Decided` and `Next` alternate until nothing more happens at once."""
+
+    def __init__(self, plan: Plan, now: datetime) -> None:
+        self.plan = plan
+        self.now = now
+        self.completions: dict[tuple[Place, State], list[Op]] = {}
+        self.depth = 0
+
+    def run(self, ops: list[Op], step: Decided | None) -> None:
+        """Leave decided nodes and enter the next ones; a loop, because a chain may hold 5,000 empty groups."""
+        while step is not None:
+            following = self.leave(ops, *step)
+            step = self.enter(ops, *following) if following else None
+
+    def begin(self, segment: str, fed: Fed) -> list[Op]:
+        """Enter the root of a segment."""
+        ops: list[Op] = []
+        self.run(ops, self.enter(ops, Place(segment, 0), fed))
+        return ops
+
+    def fed_by(self, place: Place, record: Record) -> Fed:
+        """Say how the outcome of a node is handed on: small values as they are, the rest by reference."""
+        source = record.source or Ref(self.plan.run, place.segment, place.index)
+        if record.error is not None:
+            error = pack(record.error)
+            return Fed(error if len(error) <= INLINE else None, source)
+        return Fed(record.value, source)
+
+    def once(self, place: Place, record: Record) -> Once:
+        """Write an outcome; the root of a single call expires by itself, everything else is swept."""
+        is_root = self.plan.up(place) is None
+        header = self.plan.header(place.segment)
+        ttl = timedelta(seconds=header.ttl) if is_root and alone(self.plan, header) else None
+        if is_root and header.discard and record.value is not None:
+            record = Record(record.state, at=record.at)
+        return Once(outcome_key(self.plan.run, place), pack(record), ttl, is_root)
+
+    def closed(self, place: Place, *, itself: bool = False) -> tuple[Key, ...]:
+        """Name the marks that would stop this node: those of every scope around it."""
+        around = [place, *self.plan.above(place)] if itself else self.plan.above(place)
+        return tuple(closed_key(self.plan.run, outer) for outer in around)
+
+    def guard(self, ops: list[Op], place: Place, *, itself: bool = False) -> None:
+        """Stop here if a scope around the node has been closed."""
+        if keys := self.closed(place, itself=itself):
+            ops.append(Guard(keys))
+
+    # Leaving: a decided node tells what is around it.
+
+    def leave(self, ops: list[Op], place: Place, state: State, fed: Fed) -> Next | None:
+        """Fire callbacks, then walk outwards to the next node to start, or to a barrier, or to the end of the run."""
+        while True:
+            node = self.plan.node(place)
+            self.call_back(ops, node, state, fed)
+            outside = self.plan.up(place)
+            if outside is None:
+                self.end(ops)
+                return None
+            outer = self.plan.node(outside)
+            match outer:
+                case Group() | Part():
+                    ok, err = self.completion(outside, State.OK), self.completion(outside, State.ERR)
+                    key = barrier_key(self.plan.run, outside)
+                    ops.append(Arrive(key, node.slot, int(state != State.OK), ok, err))
+                    return None
+                case Chain(count=count) if state == State.OK and node.slot + 1 < count:
+                    return Place(place.segment, place.index + span(node)), fed
+                case Recover() if state == State.ERR and node.slot == 0:
+                    return Place(place.segment, place.index + span(node)), fed
+                case Leaf():
+                    fed = self.kept(place, state, fed)
+                case _:
+                    pass
+            ops.append(self.once(outside, self.passed_on(state, fed, place)))
+            place = outside
+
+    def kept(self, place: Place, state: State, fed: Fed) -> Fed:
+        """The value of a spliced leaf: that of its replacement, or its own when it only waited for children."""
+        kept = self.plan.header(place.segment).kept
+        return fed if kept is None or state != State.OK else Fed(kept, None)
+
+    def passed_on(self, state: State, fed: Fed, inner: Place) -> Record:
+        """The record of a node whose outcome is that of one inside it: by reference, whatever its size."""
+        if fed.source is None and fed.value is not None:
+            return Record(state, fed.value)
+        return Record(state, source=Ref(self.plan.run, inner.segment, inner.index))
+
+    def completion(self, place: Place, state: State) -> list[Op]:
+        """What happens when a barrier completes so; shared, so that d nested groups give 2 d branches, not 2^d."""
+        ops = self.completions.get((place, state))
+        if ops is not None:
+            return ops
+        ops = self.completions[place, state] = []
+        node = self.plan.node(place)
+        if isinstance(node, Part):
+            outside = self.plan.up(place)
+            assert outside is not None
+            ok, err = self.completion(outside, State.OK), self.completion(outside, State.ERR)
+            ops.append(Arrive(barrier_key(self.plan.run, outside), node.slot, UP, ok, err))
+            return ops
+        fed = Fed(source=Ref(self.plan.run, place.segment, place.index))
+        ops.append(self.once(place, Record(state, source=fed.source)))
+        if self.depth >= NESTED:
+            ops.append(Publish((self.order(Order.RESUME, place),)))
+            return ops
+        self.depth += 1
+        self.run(ops, (place, state, fed))
+        self.depth -= 1
+        if isinstance(node, Group) and node.fast and state == State.ERR:
+            ops.append(Do(self.shut(place)))
+        return ops
+
+    def shut(self, place: Place) -> list[Op]:
+        """Close a scope: no settlement continues inside, and workers drop what is queued of it."""
+        last = place.index + span(self.plan.node(place)) - 1
+        return [
+            Put(closed_key(self.plan.run, place), b""),
+            Flag(self.plan.run, place.segment, place.index, last),
+        ]
+
+    def call_back(self, ops: list[Op], node: Node, state: State, fed: Fed) -> None:
+        """Start the callbacks of a scope, before the parent is told; each is a run of its own (H4)."""
+        if node.scope is None or state == State.CANCELLED:
+            return
+        for callback in node.scope.on_success if state == State.OK else node.scope.on_failure:
+            if fed.value is None:
+                # The input is a record of this run: its sweep waits until the callback's run has ended.
+                ops.append(Put(Key(self.plan.run, f"k.{callback.run}"), b""))
+            ops.append(Do(self.callback(callback, fed)))
+
+    def callback(self, callback: Callback, fed: Fed) -> list[Op]:
+        if fed.value is not None:
+            fed = Fed(fed.value)
+        plan = Plan(callback.run)
+        for number, raw in enumerate(callback.pages):
+            plan.add("", number, raw)
+        flow = _Flow(plan, self.now)
+        if callback.plain is not None:
+            return flow.begin("", fed)
+        header = plan.header("")
+        info = RunInfo(header.name, header.size, header.leaves, self.now.timestamp(), header.ttl, origin=self.plan.run)
+        ops: list[Op] = [Put(page_key(callback.run, "", number), raw) for number, raw in enumerate(callback.pages)]
+        ops.append(Put(Key(callback.run, RUN), pack(info)))
+        return [*ops, Publish((flow.order(Order.START, Place("", 0), fed),))]
+
+    def end(self, ops: list[Op]) -> None:
+        """The root is decided: let go of the run that this one read from, and have the records swept in time."""
+        header = self.plan.header("")
+        if header.kin:
+            ops.append(Drop(Key(header.kin, f"k.{self.plan.run}")))
+        if not alone(self.plan, header):
+            due = self.now + timedelta(seconds=header.ttl)
+            ops.append(Publish((self.order(Order.SWEEP, Place("", 0), due=due),)))
+
+    # Entering: a node starts.
+
+    def enter(self, ops: list[Op], place: Place, fed: Fed) -> Decided | None:
+        """Start a node; return it when there is nothing to wait for."""
+        node = self.plan.node(place)
+        while True:
+            fed = NO_INPUT if node.drop else fed
+            if node.scope is not None and node.scope.within is not None:
+                due = self.now + timedelta(seconds=node.scope.within)
+                ops.append(Publish((self.order(Order.TIMEOUT, place, due=due),)))
+            match node:
+                case Leaf():
+                    ops.append(Publish((self.call(place, node, fed),)))
+                    return None
+                case Part():
+                    ops.append(Publish((self.order(Order.EXPAND, place, fed),)))
+                    return None
+                case Group():
+                    return self.enter_group(ops, place, node, fed)
+                case Chain(count=0):
+                    empty = fed if fed != NO_INPUT else Fed(NIL)
+                    ops.append(self.once(place, Record(State.OK, empty.value, None if empty.value else empty.source)))
+                    return place, State.OK, empty
+            place = Place(place.segment, place.index + 1)
+            node = self.plan.node(place)
+
+    def enter_group(self, ops: list[Op], place: Place, node: Group, fed: Fed) -> Decided | None:
+        if node.members == 0:
+            ops.append(self.once(place, Record(State.OK, EMPTY)))
+            return place, State.OK, Fed(EMPTY)
+        if node.span <= DIRECT:
+            self.open(ops, place, node, fed)
+        else:
+            ops.append(Publish((self.order(Order.EXPAND, place, fed),)))
+        return None
+
+    def open(self, ops: list[Op], place: Place, node: Node, fed: Fed) -> None:
+        """Open a barrier, then start its members; a member that is decided at once arrives at once."""
+        assert isinstance(node, Group | Part)
+        allowed = node.max_failed if isinstance(node, Group) else 0
+        ops.append(Open(barrier_key(self.plan.run, place), node.count, allowed, node.fast))
+        fed = fed.shared_by(node.members if isinstance(node, Group) else FANOUT)
+        first = node.first if isinstance(node, Part) else 0
+        leaves: list[Parcel] = []
+        for number, (child, below) in enumerate(self.plan.children(place, node)):
+            later = node.stagger * (first + number)
+            if isinstance(below, Leaf) and below.scope is None:
+                leaves.append(self.call(child, below, NO_INPUT if below.drop else fed, later))
+                continue
+            branch: list[Op] = []
+            inner = _Flow(self.plan, self.now + timedelta(seconds=later)) if later and not isinstance(below, Part) else self
+            inner.run(branch, inner.enter(branch, child, fed))
+            ops.append(Do(branch))
+        if leaves:
+            ops.append(Publish(tuple(leaves)))
+
+    # Messages.
+
+    def call(self, place: Place, leaf: Leaf, fed: Fed, later: float = 0.0) -> Parcel:
+        """The message that runs a leaf."""
+        profile = self.plan.profile(place, leaf)
+        inline = self.plan.inline.get(place.segment, b"")
+        fed = NO_INPUT if leaf.feed is None else fed
+        source = None if fed.value is not None else fed.source
+        message = Message(VERSION, Order.RUN, self.plan.run, place.segment, place.index, 1, fed.value, source, inline)
+        wait = profile.delay + later
+        return self.parcel(message, profile.lane, self.now + timedelta(seconds=wait) if wait else None)
+
+    def order(self, order: Order, place: Place, fed: Fed = NO_INPUT, due: datetime | None = None) -> Parcel:
+        """An internal message about a node."""
+        inline = self.plan.inline.get(place.segment, b"")
+        message = Message(
+            VERSION, order, self.plan.run, place.segment, place.index, 1, fed.value, fed.source, inline
+        )
+        return self.parcel(message, CONTROL, due)
+
+    def parcel(self, message: Message, lane: Lane, due: datetime | None) -> Parcel:
+        if due is not None and due <= self.now:
+            due = None
+        return Parcel(parcel_id(message), lane, pack(message), due)
+
+
+NIL = b"\xc0"
+EMPTY = b"\x90"
+
+
+def parcel_id(message: Message) -> str:
+    """Name a message so that the same one, published again, is known while the first is queued."""
+    return f"{message.run}:{message.place}:{message.order}{message.attempt}"
+
+
+def alone(plan: Plan, header: Header) -> bool:
+    """Say whether the run is one undecorated call, whose only record expires by itself."""
+    if header.size != 1 or header.parent is not None:
+        return False
+    node = plan.node(Place("", 0))
+    return isinstance(node, Leaf) and node.scope is None and not node.stored
+
+
+def control(message: Message, due: datetime | None = None, *, suffix: str = "") -> Parcel:
+    """Wrap an internal message that a client or a worker makes by itself."""
+    return Parcel(parcel_id(message) + suffix, CONTROL, pack(message), due)
+
+
+def failures(errors: Iterable[ErrorInfo], run: str, path: tuple[int, ...]) -> ErrorInfo:
+    """Gather the causes of a failed group, in index order."""
+    causes = tuple(errors)
+    return ErrorInfo(kind="group", run=run, path=path, causes=causes, message=f"{len(causes)} members failed")

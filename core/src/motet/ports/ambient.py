@@ -1,0 +1,71 @@
+"""Time, chance and ids as ports, so that tests and the simulator own them; and the real ones."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+import anyio
+
+from motet.identity import shorten
+
+__all__ = ["Clock", "Ids", "RandomIds", "Rng", "SystemClock", "SystemRng"]
+
+
+class Clock(Protocol):
+    """Tells the time, and waits for it."""
+
+    def now(self) -> datetime:
+        """Return the wall time, aware, in UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump, from an arbitrary start."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds of this clock."""
+
+
+class Ids(Protocol):
+    """Makes ids of runs."""
+
+    def new(self) -> str:
+        """Return an id that nobody else has: 22 base62 characters, later ones greater within a process's clock."""
+
+
+class Rng(Protocol):
+    """Rolls dice for jitter."""
+
+    def roll(self) -> float:
+        """Return a number in [0, 1)."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+class RandomIds:
+    """Ids of 48 bits of milliseconds and 80 random bits, as in UUID version 7."""
+
+    def new(self) -> str:
+        milliseconds = time.time_ns() // 1_000_000
+        # Most significant digit first, so that ids sort by time.
+        return shorten((milliseconds << 80) | secrets.randbits(80))
+
+
+class SystemRng:
+    """The operating system's dice."""
+
+    def roll(self) -> float:
+        return random.random()
