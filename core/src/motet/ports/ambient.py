@@ -27,6 +27,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Return after so many seconds of this clock."""
 
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        """Return when the event is set, at the latest after so many seconds of this clock."""
+
 
 class Ids(Protocol):
     """Makes ids of runs."""
@@ -54,13 +57,16 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
 
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await event.wait()
+
 
 class RandomIds:
     """Ids of 48 bits of milliseconds and 80 random bits, as in UUID version 7."""
 
     def new(self) -> str:
         milliseconds = time.time_ns() // 1_000_000
-        # Most significant digit first, so that ids sort by time.
         return shorten((milliseconds << 80) | secrets.randbits(80))
 
 

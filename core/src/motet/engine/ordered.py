@@ -1,0 +1,91 @@
+"""Settling with primitives alone: the default for a broker that has nothing to fuse them with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from motet.failpoints import hit
+from motet.ports.settler import Entry, Reply
+from motet.ports.store import Store
+from motet.ports.timers import Timers
+from motet.ports.transport import Transport
+from motet.program import Arrive, Conflict, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry, walk
+
+__all__ = ["OrderedSettler"]
+
+
+class OrderedSettler:
+    """Walks each program op by op, and acknowledges last. A crash between two ops is repaired by redelivery."""
+
+    def __init__(self, transport: Transport, store: Store, timers: Timers) -> None:
+        self.transport = transport
+        self.store = store
+        self.timers = timers
+
+    async def settle(self, entries: Sequence[Entry]) -> list[Reply]:
+        return [await self.settle_one(entry) for entry in entries]
+
+    async def settle_one(self, entry: Entry) -> Reply:
+        hit("before_settle")
+        steps = walk(entry.program, atomic=False)
+        answer: Any = None
+        while True:
+            try:
+                op = steps.send(answer)
+            except StopIteration as end:
+                conflicts: list[Conflict] = end.value
+                break
+            answer = await self.apply(op)
+            hit(AFTER[type(op)])
+        if entry.delivery is not None and not conflicts:
+            hit("before_ack")
+            await self.transport.ack([entry.delivery])
+            hit("after_ack")
+        return Reply(conflicts)
+
+    async def apply(self, op: Op) -> Any:
+        """Do one op, and answer as `walk` asks."""
+        match op:
+            case Once():
+                return (await self.store.put_once([op]))[0]
+            case Guard():
+                return any(record is not None for record in await self.store.get(op.keys))
+            case Arrive():
+                return await self.store.arrive(op.key, op.slot, op.failed)
+            case Publish():
+                await self.hand_over(op)
+            case Put():
+                await self.store.put([op])
+            case Drop():
+                await self.store.drop([op.key])
+            case Open():
+                await self.store.open([op])
+            case Flag():
+                await self.store.flag([op])
+            case Retry():
+                # The mark stays even when the parking is repeated: the id makes the parcel one.
+                await self.store.put_once([Once(op.key, b"1")])
+                await self.timers.park([op.parcel])
+            case Do():
+                raise TypeError("walk opens branches itself")
+        return None
+
+    async def hand_over(self, op: Publish) -> None:
+        if ready := [parcel for parcel in op.parcels if parcel.due is None]:
+            await self.transport.publish(ready)
+        if later := [parcel for parcel in op.parcels if parcel.due is not None]:
+            await self.timers.park(later)
+
+
+AFTER = {
+    Once: "after_record",
+    Put: "after_put",
+    Drop: "after_drop",
+    Open: "after_open",
+    Arrive: "after_arrive",
+    Guard: "after_guard",
+    Retry: "after_retry",
+    Publish: "after_publish",
+    Flag: "after_flag",
+}
