@@ -10,6 +10,7 @@
     ├── BackendError               the other side failed; the driver's error is __cause__
     │   ├── Unavailable            worth trying again
     │   ├── Rejected               not worth trying again
+    │   ├── StateLost              a record that must exist does not
     │   └── LeaseLost              somebody else may own the delivery now
     ├── DecodeError                bytes that are not what they should be
     └── ResultError                what `Handle.result` answers instead of a value
@@ -47,6 +48,7 @@ __all__ = [
     "ResultGone",
     "ResultTimeout",
     "Retry",
+    "StateLost",
     "TaskCancelled",
     "TaskFailed",
     "TaskSignal",
@@ -137,6 +139,18 @@ class Unavailable(BackendError):
 
 class Rejected(BackendError):
     """Raised when the backend refused for a reason that trying again will not change: rights, space, schema."""
+
+
+class StateLost(BackendError):
+    """Raised when a plan or record that a message refers to is gone: swept after the run ended, or wiped."""
+
+    def __init__(self, run: str, what: str) -> None:
+        self.run = run
+        self.what = what
+        super().__init__(run, what)
+
+    def __str__(self) -> str:
+        return f"{self.what} of run {self.run} is gone: the run was swept, or the backend was wiped"
 
 
 class LeaseLost(BackendError):

@@ -30,11 +30,12 @@ class Kind(enum.StrEnum):
     NOT_SERIALIZABLE = "not_serializable"
     GROUP = "group"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
     STATE_LOST = "state_lost"
     SETTLE_ERROR = "settle_error"
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="motet", tag="error"):
     """A failure as data: what `on_failure`, `.recover` and `TaskFailed` receive. Never turned back into a class."""
 
     kind: str

@@ -29,6 +29,7 @@ __all__ = [
     "Publish",
     "Put",
     "Retry",
+    "doubtful",
     "walk",
 ]
 
@@ -177,11 +178,26 @@ def _branch(ops: Sequence[Op], up: int, atomic: bool, repeated: bool, conflicts:
                     return
                 yield from _branch(_chosen(op, arrival), arrival.failed, atomic, repeated, conflicts)
             case Publish() if repeated:
-                yield Publish(tuple(msgspec.structs.replace(parcel, suspect=True) for parcel in op.parcels))
+                yield _doubtful(op)
             case Do():
                 yield from _branch(op.ops, up, atomic, repeated, conflicts)
             case _:
                 yield op
+
+
+def doubtful(ops: Sequence[Op]) -> list[Op]:
+    """Mark everything that a program publishes as suspect: it may have been published before (C12)."""
+    return [_doubtful(op) for op in ops]
+
+
+def _doubtful(op: Op) -> Op:
+    match op:
+        case Publish():
+            return Publish(tuple(msgspec.structs.replace(parcel, suspect=True) for parcel in op.parcels))
+        case Do():
+            return Do(doubtful(op.ops))
+        case _:
+            return op
 
 
 def _chosen(op: Arrive, arrival: Arrival) -> Sequence[Op]:

@@ -19,7 +19,7 @@ from motet.options import CONTROL, Lane
 from motet.outcome import ErrorInfo, Replaced
 from motet.program import UP, Arrive, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
-__all__ = ["NO_INPUT", "Fed", "RunInfo", "again", "close", "decided", "expand", "launch", "outcome_key", "resume", "spliced"]
+__all__ = ["NO_INPUT", "RUN", "Fed", "RunInfo", "again", "begin", "call", "close", "decided", "expand", "later", "launch", "outcome_key", "resume", "spliced"]
 
 DIRECT = 32
 """A group of at most so many leaves is started by the settlement that reaches it; a wider one by a message."""
@@ -82,19 +82,42 @@ def splice_key(run: str, place: Place) -> Key:
 
 
 RUN = "r"
+INPUT = "v.input"
 
 
-def launch(plan: Plan, now: datetime, info: RunInfo, fed: Fed = NO_INPUT, *, pages: Sequence[bytes] = ()) -> list[Op]:
-    """Start a run: its record, its pages as far as they are given, and the first messages."""
+def launch(plan: Plan, now: datetime, info: RunInfo, *, page: bytes | None = None, due: datetime | None = None) -> list[Op]:
+    """Accept a run: its record, then its first messages.
+
+    With its only `page` given, that is stored and the first nodes start at once. Otherwise the pages are there
+    already, or travel with the message that asks a worker to begin.
+    """
     flow = _Flow(plan, now)
     ops: list[Op] = [Once(Key(plan.run, RUN), pack(info))]
-    ops += [Put(page_key(plan.run, "", number), raw) for number, raw in enumerate(pages)]
+    if page is not None:
+        ops.append(Put(page_key(plan.run, "", 0), page))
+        if due is None:
+            return ops + flow.begin("", NO_INPUT)
+    return [*ops, Publish((flow.order(Order.START, Place("", 0), due=due),))]
+
+
+def begin(plan: Plan, message: Message, now: datetime) -> list[Op]:
+    """Begin a run as its start message says, unless it was closed before."""
+    flow = _Flow(plan, now)
+    ops: list[Op] = []
+    if message.plan:
+        ops.append(Put(page_key(plan.run, "", 0), message.plan))
+    fed = Fed(message.value, message.source)
+    if fed.value is not None:
+        # The whole run may refer to its input later: keep it with the run.
+        ops.append(Put(Key(plan.run, INPUT), fed.value))
+        fed = Fed(fed.value, Ref(plan.run, stored=INPUT))
+    flow.guard(ops, Place("", 0), itself=True)
     return ops + flow.begin("", fed)
 
 
-def begin(plan: Plan, now: datetime, fed: Fed) -> list[Op]:
-    """Start the first nodes of a run whose record and pages are there."""
-    return _Flow(plan, now).begin("", fed)
+def call(plan: Plan, now: datetime) -> list[Op]:
+    """Send a run of one call, for which no record is kept before its outcome."""
+    return _Flow(plan, now).begin("", NO_INPUT)
 
 
 def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
@@ -105,6 +128,14 @@ def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Se
     ops += spawned
     flow.run(ops, (place, record.state, flow.fed_by(place, record)))
     return ops
+
+
+def later(ops: Sequence[Op], due: datetime) -> list[Op]:
+    """Put off the first messages of a single call; its own delay, if any, counts from now."""
+    return [
+        Publish(tuple(msgspec.structs.replace(each, due=due) for each in op.parcels)) if isinstance(op, Publish) else op
+        for op in ops
+    ]
 
 
 def resume(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:

@@ -43,6 +43,9 @@ class Catalog(Protocol):
             UsageError: The task is unknown, or its arguments are missing, too many, or cannot travel.
         """
 
+    def ttl(self, term: Term[Any, Any], default: float) -> float:
+        """Say how many seconds the result of a term is kept when nothing else is asked for."""
+
 
 @attrs.frozen(kw_only=True)
 class Origin:
@@ -55,6 +58,7 @@ class Origin:
     depth: int = 0
     kin: str = ""
     fed: bool = False
+    discard: bool = False
 
 
 class CompiledPage(msgspec.Struct, frozen=True):
@@ -87,7 +91,15 @@ def compile_term(term: Term[Any, Any], origin: Origin, catalog: Catalog, *, ttl:
     if size > NODES:
         raise TooLarge("the term", size, NODES, "nodes")
     header = Header(
-        size, compiler.leaves, name or label(term), ttl, origin.parent, origin.kept, origin.depth, origin.kin
+        size,
+        compiler.leaves,
+        name or label(term),
+        ttl,
+        origin.parent,
+        origin.kept,
+        origin.depth,
+        origin.kin,
+        origin.discard,
     )
     pages = compiler.pages(header, term)
     first = next(pages)

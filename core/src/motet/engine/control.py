@@ -1,0 +1,148 @@
+"""Internal messages: orders that need a plan and records, never the registry (C8). Any worker can carry them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import attrs
+import msgspec
+
+from motet.canvas import advance
+from motet.canvas.advance import RUN, Fed, RunInfo, control, outcome_key
+from motet.canvas.plan import Plan
+from motet.engine.plans import Plans
+from motet.engine.values import Values
+from motet.errors import StateLost
+from motet.message import Key, Message, Order, Place, Record, State, pack, read_record
+from motet.options import CONTROL
+from motet.outcome import ErrorInfo, Kind
+from motet.ports import Backend, Clock, Delivery
+from motet.program import Conflict, Flag, Once, Op, Publish, Put, doubtful
+
+__all__ = ["Control"]
+
+CHUNK = 1000
+"""Records removed in one call of a sweep."""
+KIN_PATIENCE = timedelta(minutes=1)
+"""How long a sweep waits before it asks again whether the callbacks that read from the run have ended."""
+GIVEN_FOR = 24 * 3600.0
+"""How long an id that a user gave is remembered, at least, after its run has ended (H5)."""
+MARKER = timedelta(hours=1)
+"""How long the outcome of a cancelled single call is kept; nothing says what its task would have chosen."""
+
+
+@attrs.frozen
+class Control:
+    """Turns orders into programs."""
+
+    backend: Backend
+    plans: Plans
+    values: Values
+    clock: Clock
+
+    async def program(self, message: Message, delivery: Delivery | None = None) -> Sequence[Op]:
+        """Say what an order does.
+
+        Raises:
+            StateLost: The run's records are gone; there is nothing left to do.
+        """
+        plan = self.plans.of(message.run, message.segment, message.plan)
+        match message.order:
+            case Order.START:
+                ops: Sequence[Op] = await self.plans.ask(plan, lambda known: self.started(known, message))
+            case Order.EXPAND:
+                fed = Fed(message.value, message.source)
+                ops = await self.plans.ask(
+                    plan, lambda known: advance.expand(known, message.place, fed, self.clock.now())
+                )
+            case Order.RESUME:
+                record = await self.values.record(message.run, message.place)
+                if record is None:
+                    raise StateLost(message.run, f"the outcome of node {message.place}")
+                decided = record
+                ops = await self.plans.ask(
+                    plan, lambda known: advance.resume(known, message.place, decided, self.clock.now())
+                )
+            case Order.CANCEL | Order.TIMEOUT:
+                ops = await self.closed(plan, message)
+            case Order.SWEEP:
+                ops = await self.swept(message)
+            case Order.JANITOR:
+                ops = await self.tidied(message)
+            case Order.RUN:
+                raise TypeError("a task's message is the worker's to run")
+        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
+            return doubtful(ops)
+        return ops
+
+    def started(self, plan: Plan, message: Message) -> list[Op]:
+        """Begin a run; it gets its record here if whoever sent the message could not write it."""
+        header = plan.header("")
+        info = RunInfo(header.name, header.size, header.leaves, self.clock.now().timestamp(), header.ttl)
+        record: list[Op] = [Put(Key(plan.run, RUN), pack(info))] if message.plan else []
+        return record + advance.begin(plan, message, self.clock.now())
+
+    async def closed(self, plan: Plan, message: Message) -> list[Op]:
+        """End a node early."""
+        if message.order == Order.CANCEL:
+            record = Record(State.CANCELLED, error=ErrorInfo(kind=Kind.CANCELLED, run=plan.run, message=message.detail))
+        else:
+            path = await self.plans.ask(plan, lambda known: known.path(message.place))
+            error = ErrorInfo(kind=Kind.TIMEOUT, run=plan.run, node=str(message.place), path=path, message="out of time")
+            record = Record(State.ERR, error=error)
+        try:
+            return await self.plans.ask(
+                plan, lambda known: advance.close(known, message.place, record, self.clock.now())
+            )
+        except StateLost:
+            # A single call keeps no plan: its outcome is all there is, and its message finds it.
+            key = outcome_key(plan.run, message.place)
+            return [Once(key, pack(record), MARKER, True), Flag(plan.run, "", 0, 0)]
+
+    async def swept(self, message: Message) -> list[Op]:
+        """Remove an ended run, unless a callback may still read from it; an id that a user gave stays for a day."""
+        store, run = self.backend.store, message.run
+        if await store.names(run, "k."):
+            return [self.repeated(message, self.clock.now() + KIN_PATIENCE)]
+        raw, *_ = await store.get([Key(run, RUN)])
+        info = msgspec.msgpack.decode(raw, type=RunInfo) if raw else None
+        while not await store.sweep(run, CHUNK):
+            pass
+        if raw is None or info is None or not info.given:
+            return []
+        return [Put(Key(run, RUN), raw, timedelta(seconds=max(GIVEN_FOR - info.ttl, 1.0)))]
+
+    def repeated(self, message: Message, due: datetime) -> Publish:
+        """Put an order off; the id differs, because the message at hand still holds the old one."""
+        following = msgspec.structs.replace(message, attempt=message.attempt + 1)
+        return Publish((control(following, due),))
+
+    async def tidied(self, message: Message) -> list[Op]:
+        """Remove what a client left that died before it had submitted its run."""
+        started, *_ = await self.backend.store.get([Key(message.run, RUN)])
+        while started is None and not await self.backend.store.sweep(message.run, CHUNK):
+            pass
+        return []
+
+    async def after(self, conflict: Conflict, message: Message) -> Sequence[Op]:
+        """Advance again from a record that somebody else wrote first; what the pass before has done is repeated."""
+        kind, _, name = conflict.key.name.partition(".")
+        run = conflict.key.run
+        if message.order in (Order.CANCEL, Order.TIMEOUT) or run != message.run or kind not in ("o", "s"):
+            return ()
+        segment, _, index = name.rpartition(".")
+        place = Place(segment, int(index))
+        inline = message.plan if segment == message.segment else b""
+        plan = self.plans.of(run, message.segment, inline)
+        now = self.clock.now()
+        if kind == "s":
+            chosen = conflict.stored.decode()
+            return await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now))
+        record = read_record(conflict.stored)
+        return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now))
+
+
+def is_control(delivery: Delivery) -> bool:
+    """Say whether a delivery is an order."""
+    return delivery.lane == CONTROL

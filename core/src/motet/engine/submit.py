@@ -1,0 +1,194 @@
+"""From a term to a run: compile, then make exactly one committing publish (C16)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+import attrs
+
+from motet.canvas import advance
+from motet.canvas.advance import RUN, RunInfo, control
+from motet.canvas.compile import Catalog, Compiled, CompiledPage, Origin, compile_term
+from motet.canvas.plan import Plan, page_key
+from motet.canvas.terms import Submission, Term
+from motet.errors import Unavailable, UsageError
+from motet.failpoints import hit
+from motet.identity import check_id, derive
+from motet.message import VERSION, Key, Message, Order
+from motet.options import aware, instant, seconds
+from motet.ports import Backend, Clock, Entry, Ids
+from motet.program import Op, Put
+
+__all__ = ["Submitter", "spawned"]
+
+BATCH = 32
+"""Pages written in one call: about 1 MiB, and no transaction over 100 ms on SQLite."""
+PENDING = timedelta(hours=1)
+"""After so long a run whose start was never published is swept."""
+
+
+@attrs.frozen
+class Submitter:
+    """Submits terms to one backend."""
+
+    backend: Backend
+    catalog: Catalog
+    clock: Clock
+    ids: Ids
+    timeout: timedelta
+    result_ttl: float
+    marker_ttl: float
+
+    async def submit(self, term: Term[Any, Any], options: Submission) -> tuple[str, bool]:
+        """Submit a term; return the run's id, and whether it is new.
+
+        Raises:
+            UsageError: The term or an option is wrong; nothing was sent.
+            Unavailable: The backend did not confirm within the timeout.
+        """
+        prepared = self.prepare(term, options)
+        try:
+            with anyio.fail_after(self.timeout.total_seconds() * (1 + prepared.compiled.header.size / 10_000)):
+                return prepared.run, await self.send(prepared)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"run {prepared.run} was not confirmed within {self.timeout.total_seconds():g} s; "
+                "submit it again with the same id to be sure of one run"
+            ) from error
+
+    async def submit_many(self, terms: Sequence[Term[Any, Any]]) -> list[str]:
+        """Submit many terms in as few round trips as the backend allows; each is a run of its own."""
+        runs: list[str] = []
+        entries: list[Entry] = []
+        for term in terms:
+            prepared = self.prepare(term, {})
+            runs.append(prepared.run)
+            if (entry := self.at_once(prepared)) is not None:
+                entries.append(entry)
+            else:
+                await self.send(prepared)
+        with anyio.fail_after(self.timeout.total_seconds() * (1 + len(entries) / 10_000)):
+            for start in range(0, len(entries), 1000):
+                await self.backend.settler.settle(entries[start : start + 1000])
+        return runs
+
+    def prepare(self, term: Term[Any, Any], options: Submission) -> Prepared:
+        """Compile a term with its options; no I/O."""
+        given = dict(options)
+        run = self.run_id(given)
+        due = self.due(given)
+        ttl = seconds(given["result_ttl"], "result_ttl") if given.get("result_ttl") is not None else self.ttl_of(term)
+        inner = {name: value for name, value in given.items() if name not in OUTER}
+        chosen = term.set(**inner) if inner else term  # type: ignore[typeddict-item]  # checked by `set`
+        kept = ttl or self.marker_ttl
+        compiled = compile_term(chosen, Origin(run=run, discard=not ttl), self.catalog, ttl=kept)
+        return Prepared(run, compiled, "id" in given or "unique" in given, due, self.clock.now())
+
+    def ttl_of(self, term: Term[Any, Any]) -> float:
+        """A single call keeps its result as its task says; a composition as the app says."""
+        return self.catalog.ttl(term, self.result_ttl)
+
+    def run_id(self, options: dict[str, Any]) -> str:
+        unique, given = options.get("unique"), options.get("id")
+        if unique is not None and given is not None:
+            raise UsageError("give id= or unique=, not both")
+        if unique is not None:
+            return derive("unique", unique)
+        return check_id(given) if given is not None else self.ids.new()
+
+    def due(self, options: dict[str, Any]) -> datetime | None:
+        if options.get("delay") is not None and options.get("eta") is not None:
+            raise UsageError("give delay= or eta=, not both")
+        if options.get("eta") is not None:
+            return aware(options["eta"], "eta")
+        return instant(options["delay"], self.clock.now(), "delay") if options.get("delay") else None
+
+    def at_once(self, prepared: Prepared) -> Entry | None:
+        """The one entry that submits a small run, if the backend can apply it whole."""
+        compiled, plan = prepared.compiled, prepared.plan
+        if compiled.plain is not None and not prepared.given:
+            ops = advance.call(plan, prepared.now)
+            return Entry(advance.later(ops, prepared.due) if prepared.due else ops)
+        if not self.backend.capabilities.atomic or compiled.header.size > len(plan.page("", 0).nodes):
+            return None
+        values: list[Op] = [Put(Key(prepared.run, name), value) for name, value in compiled.first.values]
+        page = compiled.first.body
+        return Entry([*values, *advance.launch(plan, prepared.now, prepared.info, page=page, due=prepared.due)])
+
+    async def send(self, prepared: Prepared) -> bool:
+        """Publish a run; False when its id was there already."""
+        entry = self.at_once(prepared)
+        if entry is None:
+            await self.store_pages(prepared)
+            hit("before_start")
+            entry = Entry(advance.launch(prepared.plan, prepared.now, prepared.info, due=prepared.due))
+        hit("before_submit")
+        (reply,) = await self.backend.settler.settle([entry])
+        hit("after_submit")
+        return not any(conflict.key.name == RUN for conflict in reply.conflicts)
+
+    async def store_pages(self, prepared: Prepared) -> None:
+        """Write the plan, pages first, before anything refers to it; a janitor looks after a client that dies here."""
+        run, compiled = prepared.run, prepared.compiled
+        janitor = Message(VERSION, Order.JANITOR, run)
+        patience = max(PENDING, PENDING if prepared.due is None else prepared.due - prepared.now + PENDING)
+        await self.backend.timers.park([control(janitor, prepared.now + patience)])
+        batch: list[Put] = []
+        number = 0
+        for page in (compiled.first, *compiled.rest):
+            batch += page_puts(run, "", number, page)
+            number += 1
+            if len(batch) >= BATCH:
+                await self.backend.store.put(batch)
+                hit("between_pages")
+                batch = []
+        await self.backend.store.put(batch)
+
+
+OUTER = {"id", "unique", "delay", "eta", "result_ttl"}
+
+
+@attrs.frozen
+class Prepared:
+    """A run that is ready to be sent."""
+
+    run: str
+    compiled: Compiled
+    given: bool
+    due: datetime | None
+    now: datetime
+    plan: Plan = attrs.field(init=False)
+
+    @plan.default
+    def _first_page(self) -> Plan:
+        plan = Plan(self.run)
+        plan.add("", 0, self.compiled.first.body)
+        return plan
+
+    @property
+    def info(self) -> RunInfo:
+        """The run's record."""
+        header = self.compiled.header
+        created = 0.0 if self.given else self.now.timestamp()
+        return RunInfo(header.name, header.size, header.leaves, created, header.ttl, self.given)
+
+
+def page_puts(run: str, segment: str, number: int, page: CompiledPage) -> list[Put]:
+    """The records of one page: its large values first."""
+    values = [Put(Key(run, name), value) for name, value in page.values]
+    return [*values, Put(page_key(run, segment, number), page.body)]
+
+
+def spawned(term: Term[Any, Any], run: str, catalog: Catalog, now: datetime, ttl: float) -> list[Op]:
+    """The ops that submit a term from inside a settlement, as a run of its own."""
+    compiled = compile_term(term, Origin(run=run), catalog, ttl=ttl)
+    prepared = Prepared(run, compiled, False, None, now)
+    if compiled.plain is not None:
+        return list(advance.call(prepared.plan, now))
+    ops: list[Op] = []
+    for number, page in enumerate((compiled.first, *compiled.rest)):
+        ops += page_puts(run, "", number, page)
+    return [*ops, *advance.launch(prepared.plan, now, prepared.info)]
