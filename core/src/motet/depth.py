@@ -27,50 +27,58 @@ LIMITS: Final = Limits()
 
 
 def check_depth(raw: bytes | msgspec.Raw, limit: int = LIMITS.depth) -> None:
-    """Refuse bytes that nest deeper than `limit`, or promise more members than they hold, before they are decoded.
+    """Refuse bytes that nest deeper than `limit`, before they are decoded and without recursion.
 
     Terms count as a level. Most messages are cleared without a look at their structure: by their length, or because
-    fewer bytes than `limit` could open a level at all. (A false promise in those costs nothing: msgspec reserves no
-    more than it reads.)
+    fewer bytes than `limit` could open a level at all. The rest is walked, about 0.1 us per member. A header that
+    promises more members than there are costs nothing: msgspec reserves no more than it reads.
 
     Raises:
-        DecodeError: It nests deeper, or the scan met a promise that cannot hold.
+        DecodeError: It nests deeper, or the walk met an end too early or too late.
     """
     if len(raw) <= limit:
         return
     data = bytes(raw)
     if len(data) - len(data.translate(None, _OPENERS)) <= limit:
         return
-    segments = [(0, len(data), 0)]
-    while segments:
-        segments += _terms_within(data, *segments.pop(), limit)
+    values = [(data, 0)]
+    try:
+        while values:
+            values += _terms_within(*values.pop(), limit)
+    except IndexError:
+        raise DecodeError("it is cut short", data) from None
 
 
-def _terms_within(data: bytes, start: int, end: int, depth: int, limit: int) -> list[tuple[int, int, int]]:
-    """Walk the one value in `data[start:end]` without recursion; say where in it the mappings of terms are."""
-    terms: list[tuple[int, int, int]] = []
-    left, owed, at = [1], 1, start  # members still to come: of each open level, and in all
-    while owed and at + owed <= end:
-        while not left[-1]:
-            left.pop()
-        left[-1] -= 1
-        owed -= 1
-        role, width, size = _SHAPES[data[at]]
+def _terms_within(data: bytes, depth: int, limit: int) -> list[tuple[bytes, int]]:
+    """Walk one value without recursion; return the mappings of the terms in it, and the levels above each."""
+    terms: list[tuple[bytes, int]] = []
+    above, here, at = [0], 1, 0  # members still to come: at the levels above, and at this one
+    while True:
+        while not here and above:
+            here = above.pop()
+        if not here:
+            break
+        here -= 1
+        byte = data[at]
+        if length := _PLAIN[byte]:
+            at += length
+            continue
+        role, width, size = _SHAPES[byte]
         at += 1 + width
         if width:
             size *= int.from_bytes(data[at - width : at], "big")
-        is_term = role == _EXT and data[at : at + 1] == _TERM_CODE
-        if (role == _OPEN or is_term) and depth + len(left) > limit:
+        is_term = role == _EXT and data[at] == TERM
+        if (role == _OPEN or is_term) and depth + len(above) > limit:
             raise DecodeError(f"it nests deeper than {limit} levels", data)
         if role == _OPEN:
-            left.append(size)
-            owed += size
+            above.append(here)
+            here = size
             continue
         if is_term:
-            terms.append((at + 1, at + 1 + size, depth + len(left)))
+            terms.append((data[at + 1 : at + 1 + size], depth + len(above)))
         at += size + (role == _EXT)
-    if owed or at != end:
-        raise DecodeError("it is cut short, or promises more than it holds", data)
+    if at != len(data):
+        raise DecodeError("it is cut short, or goes on behind its end", data)
     return terms
 
 
@@ -99,5 +107,5 @@ _NAMED: Final = {
     **{0xDE + n: (_OPEN, 2 << n, 2) for n in range(2)},  # map
 }
 _SHAPES: Final = [_shape(byte) for byte in range(256)]
+_PLAIN: Final = [1 + size if role == _BODY and not width else 0 for role, width, size in _SHAPES]
 _OPENERS: Final = bytes(byte for byte, (role, _, _) in enumerate(_SHAPES) if role != _BODY)
-_TERM_CODE: Final = bytes([TERM])
