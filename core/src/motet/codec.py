@@ -219,7 +219,8 @@ def _inner(annotation: Any) -> Callable[[bytes | msgspec.Raw], Any]:
         if any(hasattr(kind, "model_validate") for kind in _classes(annotation)):
             return _adapted(annotation)
         if get_origin(annotation) in (Union, UnionType):
-            return _first_that_fits([_inner(member) for member in get_args(annotation)])
+            members = sorted(get_args(annotation), key=lambda member: member is str)  # most text is anything but a UUID
+            return _first_that_fits([_inner(member) for member in members])
         raise UsageError(f"a value of type {_shown(annotation)} cannot be read back: {error}") from error
 
 
