@@ -274,25 +274,23 @@ class GroupHandle(Handle[list[T]]):
         """
         clock = self.client.clock
         limit = None if timeout is None else seconds(timeout, "timeout")
-        start, seen = clock.monotonic(), 0
+        start = clock.monotonic()
+        seen: set[Place] = set()
         total = (await self.client.node(self.id, self.place)).members  # type: ignore[union-attr]  # the node is a group
         async with self.client.backend.signals.subscribe(self.id) as wakeups:
-            while seen < total:
-                arrived = await self.client.arrived(self.id, self.place)
-                for place in arrived[seen:]:
-                    yield await self._member(place, propagate)
-                seen = len(arrived)
-                if seen >= total or (seen < total and await self._over(total, seen)):
+            while len(seen) < total:
+                over = await self.client.decided(self.id, self.place) is not None
+                for place in await self.client.arrived(self.id, self.place):
+                    if place not in seen:
+                        seen.add(place)
+                        yield await self._member(place, propagate)
+                if over or len(seen) >= total:
+                    # Decided without the rest: cancelled, or failed fast.
                     return
                 left = None if limit is None else limit - (clock.monotonic() - start)
                 if left is not None and left <= 0:
                     raise ResultTimeout(self.id, timedelta(seconds=limit or 0))
                 await wakeups.wait(timedelta(seconds=min(1.0, left or 1.0)))
-
-    async def _over(self, total: int, seen: int) -> bool:
-        """Whether the group ended without its remaining members: cancelled, or failed fast."""
-        record = await self.client.decided(self.id, self.place)
-        return record is not None and len(await self.client.arrived(self.id, self.place)) == seen
 
     async def _member(self, place: Place, propagate: bool) -> Any:
         outcome = await _outcome(self._child(place))

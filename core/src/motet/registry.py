@@ -63,6 +63,9 @@ class Registry:
     def bind(self, signature: Signature[Any, Any], fed: bool) -> Bound:
         """Check a signature against its task, for the compiler."""
         definition = self.get(signature.task)
+        if signature.form != "call":
+            call = definition.binding.encode_many(signature.args[0], star=signature.form == "starmap")
+            return Bound(self.profile(definition, signature.options), call, None)
         if not fed or signature.immutable:
             mode: Any = "ignore"
         else:

@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 
 from motet.binding import Binding
 from motet.canvas.terms import Group, Launcher, Signature, group
-from motet.context import Context
+from motet.context import Context, injected
 from motet.errors import UsageError
 from motet.options import Priority, Size, check_options
 from motet.retry import NoRetry, RetryPolicy
@@ -47,7 +47,18 @@ class Definition:
     retry_policy: RetryPolicy = attrs.field(factory=NoRetry)
     options: dict[str, Any] = attrs.field(factory=dict)
     place: tuple[str, str] = ("", "")
-    context_parameters: tuple[str, ...] = ()
+    injected: tuple[str, ...] = ()
+
+    def check_plain_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse a call by hand that leaves an injected parameter out.
+
+        Raises:
+            TypeError: It needs one; only a worker fills it.
+        """
+        if self.injected:
+            given = inspect.signature(self.fn).bind_partial(*args, **kwargs).arguments
+            if missing := [name for name in self.injected if name not in given]:
+                raise TypeError(f"{self.fn.__name__}() needs {', '.join(missing)}: pass it; only a worker injects it")
 
 
 def is_injected(annotation: Any) -> bool:
@@ -125,7 +136,7 @@ class AsyncTask(TaskFunction[P, T]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function, here and now."""
-        self.definition.binding.check_plain_call(args, kwargs)
+        self.definition.check_plain_call(args, kwargs)
         value: T = await self.definition.fn(*args, **kwargs)
         return value
 
@@ -145,7 +156,7 @@ class SyncTask(TaskFunction[P, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function, here and now."""
-        self.definition.binding.check_plain_call(args, kwargs)
+        self.definition.check_plain_call(args, kwargs)
         value: T = self.definition.fn(*args, **kwargs)
         return value
 
@@ -217,8 +228,8 @@ def define(fn: Any, *, name: str | None = None, executor: Executor = "thread", *
         raise UsageError(f"executor={executor!r}: there are 'thread' and 'process'")
     if name is None and fn.__name__ == "<lambda>":
         raise UsageError("a lambda has no name of its own: @app.task(name=...)")
-    parameters = list(inspect.signature(fn).parameters)
-    if parameters[:1] == ["self"] and "." in fn.__qualname__.rpartition("<locals>.")[2]:
+    parameters = inspect.signature(fn).parameters
+    if next(iter(parameters), None) == "self" and "." in fn.__qualname__.rpartition("<locals>.")[2]:
         raise TypeError(f"{fn.__qualname__} is a method: use a function")
     retry_policy = options.pop("retry_policy", None) or NoRetry()
     check_options(options)
@@ -235,6 +246,7 @@ def define(fn: Any, *, name: str | None = None, executor: Executor = "thread", *
         executor=executor,
         retry_policy=retry_policy,
         options=options,
+        injected=tuple(name for name, each in parameters.items() if each.default is injected),
         place=(fn.__module__, f"{code.co_filename}:{fn.__qualname__}" if code else fn.__qualname__),
     )
 

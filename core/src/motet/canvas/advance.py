@@ -76,6 +76,11 @@ def closed_key(run: str, place: Place) -> Key:
     return Key(run, f"x.{place}")
 
 
+def attempt_key(run: str, place: Place, attempt: int) -> Key:
+    """The mark of an attempt that has been scheduled."""
+    return Key(run, f"a.{place}.{attempt}")
+
+
 def splice_key(run: str, place: Place) -> Key:
     """Where the replacement of a leaf is named."""
     return Key(run, f"s.{place}")
@@ -187,7 +192,7 @@ def again(plan: Plan, place: Place, message: Message, due: datetime, now: dateti
     following = msgspec.structs.replace(message, attempt=attempt)
     parcel = flow.parcel(following, plan.profile(place, leaf).lane, due)
     keys = (outcome_key(plan.run, place), *flow.closed(place))
-    return [Guard(keys), Retry(Key(plan.run, f"a.{place}.{attempt}"), parcel)]
+    return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel)]
 
 
 class _Flow:

@@ -1,0 +1,1 @@
+"""One worker: receive, resolve, run, decide, settle."""

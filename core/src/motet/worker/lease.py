@@ -1,0 +1,65 @@
+"""Leases of waiting and running work, renewed from a thread: a busy event loop must not lose its messages."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from motet.ports import Transport
+
+__all__ = ["LeaseKeeper"]
+
+log = logging.getLogger("motet.worker")
+
+
+class LeaseKeeper:
+    """Renews every third of a lease, as long as the loop was heard of within `stall_limit`."""
+
+    def __init__(
+        self, transport: Transport, lease: timedelta, stall_limit: timedelta, held: Callable[[], list[str]]
+    ) -> None:
+        self.transport = transport
+        self.interval = lease.total_seconds() / 3
+        self.stall_limit = stall_limit.total_seconds()
+        self.held = held
+        self.lost: set[str] = set()
+        self.seen = time.monotonic()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._renew, name="motet-leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin to renew."""
+        self.thread.start()
+
+    def heard(self) -> None:
+        """Note that the loop turns."""
+        self.seen = time.monotonic()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self.stopped.set()
+
+    def _renew(self) -> None:
+        stalled = False
+        while not self.stopped.wait(self.interval):
+            silent = time.monotonic() - self.seen
+            if silent > self.stall_limit:
+                if not stalled:
+                    log.critical("the event loop was silent for %.0f s: its work goes to other workers", silent)
+                stalled = True
+                continue
+            stalled = False
+            self._extend(self.held())
+
+    def _extend(self, receipts: list[str]) -> None:
+        if not receipts:
+            return
+        try:
+            kept = self.transport.extend(receipts)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next turn tries again
+            log.warning("leases could not be renewed: %s", error)
+            return
+        self.lost.update(receipt for receipt, held in zip(receipts, kept, strict=True) if not held)

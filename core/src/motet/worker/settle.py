@@ -1,0 +1,207 @@
+"""From outcomes to settlements: decide, derive the program, hand it to the backend in batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import attrs
+
+from motet import retry
+from motet.canvas import advance
+from motet.canvas.plan import PagesNeeded
+from motet.engine.control import Control
+from motet.engine.deadletters import dead_letter
+from motet.engine.plans import Plans
+from motet.engine.submit import spawned
+from motet.errors import MotetError, StateLost, Unavailable
+from motet.identity import derive
+from motet.message import Key, Message, Record, Ref, State
+from motet.outcome import Again, Cancelled, ErrorInfo, Failure, Outcome, Replaced, Success, decide
+from motet.ports import Backend, Clock, Delivery, Entry, Reply, Rng
+from motet.ports.settler import Settlement
+from motet.program import Do, Op, Put
+from motet.registry import Registry
+from motet.retry import NoRetry
+from motet.worker.resolve import Job
+
+__all__ = ["Decider", "Settling", "Waiting"]
+
+log = logging.getLogger("motet.worker")
+
+INLINE = 16 * 1024
+
+
+@attrs.frozen
+class Decider:
+    """Turns a job and its outcome into an entry."""
+
+    registry: Registry
+    plans: Plans
+    clock: Clock
+    rng: Rng
+    marker_ttl: float
+
+    async def entry(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> Entry:
+        """Decide, and derive the program."""
+        try:
+            return self.entry_now(job, outcome, spawns)
+        except PagesNeeded:
+            program = await self.plans.ask(job.plan, lambda _: self.program(job, outcome, spawns))
+            return self.wrap(job, outcome, program)
+
+    def entry_now(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> Entry:
+        """The same, without waiting.
+
+        Raises:
+            PagesNeeded: The plan must be loaded first.
+        """
+        return self.wrap(job, outcome, self.program(job, outcome, spawns))
+
+    def wrap(self, job: Job, outcome: Outcome, program: Sequence[Op]) -> Entry:
+        message = job.message
+        settlement = Settlement(message.run, message.segment, message.node, message.attempt, outcome)
+        return Entry(program, None if job.profile.at_most_once else job.delivery, settlement)
+
+    def program(self, job: Job, outcome: Outcome, spawns: Sequence[Any]) -> Sequence[Op]:
+        """Say what an outcome does; pure but for the clock and the dice."""
+        now = self.clock.now()
+        match outcome:
+            case Success(value=value):
+                return self.succeeded(job, value, self.spawned(job, spawns))
+            case Failure():
+                verdict = decide(outcome, job.message.attempt, self.policy(job), self.rng.roll())
+                if isinstance(verdict, Again):
+                    due = now + verdict.delay
+                    return advance.again(job.plan, job.place, job.message, due, now)
+                return self.failed(job, outcome.error)
+            case Replaced():
+                return advance.spliced(job.plan, job.place, outcome, now, self.spawned(job, spawns))
+            case Cancelled():
+                return ()
+
+    def policy(self, job: Job) -> retry.RetryPolicy:
+        if job.profile.retry is not None:
+            return retry.policy(job.profile.retry)
+        return job.definition.retry_policy if job.definition is not None else NoRetry()
+
+    def succeeded(self, job: Job, value: bytes, spawned_ops: Sequence[Op]) -> list[Op]:
+        now = self.clock.now()
+        if len(value) <= INLINE:
+            record = Record(State.OK, value, at=now.timestamp())
+            return advance.decided(job.plan, job.place, record, now, spawned_ops)
+        # Claim check: the name holds the receipt, so that two executions do not write one value over the other.
+        name = f"v.{job.place}.{derive(job.delivery.receipt)[:8]}"
+        ttl = timedelta(seconds=job.profile.ttl) if advance.alone(job.plan, job.plan.header(job.place.segment)) else None
+        record = Record(State.OK, source=Ref(job.message.run, stored=name), at=now.timestamp())
+        put = Put(Key(job.message.run, name), value, ttl)
+        return [put, *advance.decided(job.plan, job.place, record, now, spawned_ops)]
+
+    def failed(self, job: Job, error: ErrorInfo) -> list[Op]:
+        now = self.clock.now()
+        program = advance.decided(job.plan, job.place, Record(State.ERR, error=error, at=now.timestamp()), now)
+        if job.profile.dlq:
+            return [dead_letter(job.delivery, error, now), *program]
+        return program
+
+    def spawned(self, job: Job, spawns: Sequence[Any]) -> list[Op]:
+        """Runs of their own that the attempt asked for; their ids come from the node and the ordinal or key."""
+        ops: list[Op] = []
+        for spawn in spawns:
+            if not spawn.attach:
+                run = derive(job.message.run, str(job.place), "+", spawn.key)
+                ops.append(Do(spawned(spawn.term, run, self.registry, self.clock.now(), job.profile.ttl)))
+        return ops
+
+
+@attrs.define
+class Waiting:
+    """An entry on its way to the backend, and the message that it answers."""
+
+    entry: Entry
+    message: Message | None
+
+
+class Settling:
+    """Gathers entries while the batch before is in flight."""
+
+    def __init__(self, backend: Backend, control: Control, settled: Any) -> None:
+        self.backend = backend
+        self.control = control
+        self.settled = settled
+        self.queue: list[Waiting] = []
+        self.arrived = anyio.Event()
+        self.closing = False
+
+    def report(self, entry: Entry, message: Message | None) -> None:
+        """Have an entry settled soon."""
+        self.queue.append(Waiting(entry, message))
+        if len(self.queue) == 1:
+            self.arrived.set()
+
+    def close(self) -> None:
+        """Settle what is queued, then end."""
+        self.closing = True
+        self.arrived.set()
+
+    async def serve(self) -> None:
+        """Settle batches until closed."""
+        while True:
+            if not self.queue:
+                if self.closing:
+                    return
+                await self.arrived.wait()
+                self.arrived = anyio.Event()
+            batch, self.queue = self.queue, []
+            if batch:
+                await self.settle(batch)
+
+    async def settle(self, batch: list[Waiting]) -> None:
+        """Settle a batch, and what its conflicts lead to. A broker that is away delays it, and loses nothing."""
+        pause = 0.05
+        while batch:
+            try:
+                replies = await self.backend.settler.settle([waiting.entry for waiting in batch])
+            except Unavailable as error:
+                log.warning("settle failed, trying again in %.2f s: %s", pause, error)
+                await self.control.clock.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            except MotetError:
+                if len(batch) > 1:
+                    # One entry spoils the batch (M3): alone, the others go through.
+                    for waiting in batch:
+                        await self.settle([waiting])
+                    return
+                log.exception("settlement refused; its message comes back after its lease")
+                self.settled(batch[0].entry.delivery)
+                return
+            batch = await self.answered(batch, replies)
+
+    async def answered(self, batch: list[Waiting], replies: Sequence[Reply]) -> list[Waiting]:
+        """Note what is done; return what must be advanced again."""
+        again: list[Waiting] = []
+        for waiting, reply in zip(batch, replies, strict=True):
+            if reply.conflicts and waiting.message is not None:
+                following = await self.following(waiting, reply)
+                if following is not None:
+                    again.append(following)
+                    continue
+            self.settled(waiting.entry.delivery)
+        return again
+
+    async def following(self, waiting: Waiting, reply: Reply) -> Waiting | None:
+        assert waiting.message is not None
+        try:
+            program = await self.control.after(reply.conflicts[0], waiting.message)
+        except StateLost:
+            program = ()
+        return Waiting(Entry(program, waiting.entry.delivery, waiting.entry.settlement), waiting.message)
+
+
+def acknowledged(delivery: Delivery) -> Entry:
+    """An entry that only forgets a message."""
+    return Entry((), delivery)
