@@ -382,5 +382,5 @@ def test_ten_thousand_mutated_byte_strings_raise_nothing_but_decode_errors() -> 
             except DecodeError:
                 refused += 1
 
-    assert read > 1000
-    assert refused > 1000
+    assert read > 500
+    assert refused > 500
