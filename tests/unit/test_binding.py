@@ -14,7 +14,7 @@ from motet.binding import Binding
 from motet.errors import DecodeError, NotSerializable, UsageError
 
 if TYPE_CHECKING:
-    from nowhere import Missing
+    from nowhere import Missing  # type: ignore[import-not-found]
 
 
 class Context:
@@ -74,7 +74,7 @@ def injected_first(ctx: Context, *xs: int) -> tuple[object, ...]:
     return ctx, *xs
 
 
-def untyped(x, y=None):
+def untyped(x, y=None):  # type: ignore[no-untyped-def]
     return x, y
 
 
@@ -117,7 +117,7 @@ def test_a_call_comes_back_as_it_was_made(
 
 @given(st.data())
 def test_any_call_that_python_accepts_comes_back_as_it_was_made(data: st.DataObject) -> None:
-    fn = data.draw(st.sampled_from([add, with_defaults, positional, only_star, keyword_only, nothing]))
+    fn: Any = data.draw(st.sampled_from([add, with_defaults, positional, only_star, keyword_only, nothing]))
     args = tuple(data.draw(st.lists(st.integers(-(2**63), 2**64 - 1), max_size=4)))
     kwargs = data.draw(st.dictionaries(st.sampled_from("abcxy"), st.integers(0, 9), max_size=3))
     binding = bind(fn)
@@ -250,7 +250,7 @@ def test_an_input_stands_in_front_of_the_arguments_or_where_it_is_told(
 ) -> None:
     binding = bind(fn)
 
-    raw, name = binding.bind_step(*given, mode)
+    raw, name = binding.bind_step(given[0], given[1], mode)
     got_args, got_kwargs = binding.decode_call(raw, codec.encode(sent), name)
 
     assert fn(*got_args, **got_kwargs) == fn(*expected)
