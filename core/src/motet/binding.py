@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import typing
 from functools import cached_property
-from types import SimpleNamespace
+from types import GenericAlias, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -182,6 +182,8 @@ class Binding:
                 and the parameter are named.
         """
         form = self._form
+        if input_name is not None and input_raw is None:
+            raise DecodeError(f"{self.name} was sent no input for {input_name!r}")
         if form.plain:
             try:
                 if len(raw) > LIMITS.depth:
@@ -196,9 +198,7 @@ class Binding:
             else:
                 return [], values
         values = self._decode_named(raw, input_name)
-        if input_name is not None:
-            if input_raw is None:
-                raise DecodeError(f"{self.name} was sent no input for {input_name!r}")
+        if input_name is not None and input_raw is not None:
             self._put_input(values, input_name, input_raw)
         return self._placed(values)
 
@@ -315,12 +315,11 @@ class _Form:
         self._partial_readers: dict[str | None, Reader] = {}
         if self.plain:
             self.call = self._struct(None)
-            self.read = self.reader(None)
+            self.read = self._partial_readers[None] = codec.wire_decoder(self.call).decode
 
     @cached_property
     def many_results(self) -> Reader:
-        returned = self._returned
-        return _reader(list[returned], f"the results of {self.name}")
+        return _reader(GenericAlias(list, self._returned), f"the results of {self.name}")
 
     def reader(self, left_out: str | None) -> Reader:
         """The fast reader of a whole call, in which the parameter that the input fills must not stand."""
