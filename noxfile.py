@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 TOOLS = ("nox==2026.10.20", "uv==0.13.8")
 PYTHONS = ("3.11", "3.12", "3.13")
-BIN = "Scripts" if os.name == "nt" else "bin"
+BIN, PYTHON = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
 DEFAULTS = {"UV_SYSTEM_CERTS": "1", "UV_PYTHON_DOWNLOADS": "never"}  # certificates and pythons are the machine's
 
 
@@ -40,8 +40,8 @@ def tools() -> Path:
     identity = "\n".join((*TOOLS, platform.python_version(), sys.base_prefix))
     home = cache() / f"tools-{platform.python_version()}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     with lock(home.with_suffix(".lock")):
-        # A python that was removed leaves a dangling link behind: `exists` follows it.
-        if not (home / "complete").exists() or not (home / BIN / Path(sys.executable).name).exists():
+        # A python that was removed leaves a dangling link behind, which does not `exist`.
+        if not (home / "complete").exists() or not (home / BIN / PYTHON).exists():
             make_tools(home)
     return home / BIN
 
@@ -50,7 +50,7 @@ def make_tools(home: Path) -> None:
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         sys.exit(f"{sys.executable} cannot make a venv: `apt-get install python3-venv`, or use another python")
     print(f"preparing {' and '.join(TOOLS)} in {home} (once)", file=sys.stderr, flush=True)
-    pip = [str(home / BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *TOOLS]
+    pip = [str(home / BIN / PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *TOOLS]
     for command in ([sys.executable, "-m", "venv", "--clear", str(home)], pip):
         code = subprocess.call(command)
         if code:
@@ -98,7 +98,7 @@ def lock(path: Path) -> Iterator[None]:
 if __name__ == "__main__":
     if sys.version_info < (3, 11):
         sys.exit(f"Motet needs Python 3.11 or newer; {sys.executable} is {platform.python_version()}")
-    python = str(tools() / "python")
+    python = str(tools() / PYTHON)
     command = [python, "-m", "nox", "-f", str(Path(__file__).resolve()), *sys.argv[1:]]
     if os.name == "nt":
         sys.exit(subprocess.call(command))
@@ -232,7 +232,7 @@ def build(session: nox.Session) -> None:
         for number, archive in enumerate((*wheels, *sorted(dist.glob("*.tar.gz")))):
             check_archive(archive)
             package = archive.name.split("-")[0]
-            python = str(Path(folder, f"venv{number}", BIN, "python"))
+            python = str(Path(folder, f"venv{number}", BIN, PYTHON))
             session.run(sys.executable, "-m", "venv", str(Path(folder, f"venv{number}")), external=True)
             pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--find-links", str(dist))
             session.run(*pip, "--constraint", str(Path(folder, "ours.txt")), str(archive), external=True)
