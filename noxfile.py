@@ -39,7 +39,7 @@ def tools() -> Path:
     """Return the folder of nox's and uv's programs, in a venv that is made on first use and then kept."""
     identity = "\n".join((*TOOLS, platform.python_version(), sys.base_prefix))
     home = cache() / f"tools-{platform.python_version()}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
-    with lock(home.with_suffix(".lock")):
+    with lock(Path(f"{home}.lock")):
         # A python that was removed leaves a dangling link behind, which does not `exist`.
         if not (home / "complete").exists() or not (home / BIN / PYTHON).exists():
             make_tools(home)
