@@ -90,7 +90,7 @@ class UnknownTask(UsageError):
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         self.name = name
-        self.known = tuple(sorted(known))
+        self.known: tuple[str, ...] = tuple(sorted(known))
         super().__init__(name, self.known)
 
     def __str__(self) -> str:
@@ -169,7 +169,7 @@ class DecodeError(MotetError):
 
     def __init__(self, reason: str, raw: bytes = b"") -> None:
         self.reason = reason
-        self.raw = raw[:1024]
+        self.raw: bytes = raw[:1024]
         super().__init__(reason, self.raw)
 
     def __str__(self) -> str:
