@@ -11,7 +11,22 @@ MEMBERS = sorted(
     path.parent for pattern in ("core", "backends/*", "contrib/*") for path in ROOT.glob(f"{pattern}/pyproject.toml")
 )
 ADAPTERS = [member for member in MEMBERS if member.parent.name == "backends"]
-PURE = {"canvas", "codec", "errors", "identity", "message", "options", "outcome", "program", "retry", "schedule"}
+PURE = {
+    "binding",
+    "canvas",
+    "capabilities",
+    "codec",
+    "depth",
+    "errors",
+    "identity",
+    "message",
+    "options",
+    "outcome",
+    "parameters",
+    "program",
+    "retry",
+    "schedule",
+}
 
 
 def read(folder: Path) -> dict[str, Any]:
