@@ -1,27 +1,27 @@
 """Every exception Motet raises on purpose.
 
-    MotetError
-    ├── UsageError                 the caller's mistake, never retried
-    │   ├── NotSupported           the backend does not declare this capability
-    │   ├── UnknownTask            no task of that name is registered
-    │   ├── NotSerializable        a value cannot make the journey and come back
-    │   ├── TooLarge               a value or message is above a limit
-    │   └── BadBackend             the URL names no backend we can open
-    ├── BackendError               the other side failed; the driver's error is __cause__
-    │   ├── Unavailable            worth trying again
-    │   ├── Rejected               not worth trying again
-    │   ├── StateLost              a record that must exist does not
-    │   └── LeaseLost              somebody else may own the delivery now
-    ├── DecodeError                bytes that are not what they should be
-    └── ResultError                what `Handle.result` answers instead of a value
-        ├── TaskFailed
-        ├── TaskCancelled
-        ├── ResultTimeout          also a TimeoutError
-        ├── ResultGone
-        └── UnknownRun
-    TaskSignal                     raised by task authors, not a MotetError
-    ├── Retry
-    └── Fail
+MotetError
+├── UsageError                 the caller's mistake, never retried
+│   ├── NotSupported           the backend does not declare this capability
+│   ├── UnknownTask            no task of that name is registered
+│   ├── NotSerializable        a value cannot make the journey and come back
+│   ├── TooLarge               a value or message is above a limit
+│   └── BadBackend             the URL names no backend we can open
+├── BackendError               the other side failed; the driver's error is __cause__
+│   ├── Unavailable            worth trying again
+│   ├── Rejected               not worth trying again
+│   ├── StateLost              a record that must exist does not
+│   └── LeaseLost              somebody else may own the delivery now
+├── DecodeError                bytes that are not what they should be
+└── ResultError                what `Handle.result` answers instead of a value
+    ├── TaskFailed
+    ├── TaskCancelled
+    ├── ResultTimeout          also a TimeoutError
+    ├── ResultGone
+    └── UnknownRun
+TaskSignal                     raised by task authors, not a MotetError
+├── Retry
+└── Fail
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class UnknownTask(UsageError):
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         self.name = name
-        self.known = tuple(sorted(known))
+        self.known: tuple[str, ...] = tuple(sorted(known))
         super().__init__(name, self.known)
 
     def __str__(self) -> str:
@@ -169,7 +169,7 @@ class DecodeError(MotetError):
 
     def __init__(self, reason: str, raw: bytes = b"") -> None:
         self.reason = reason
-        self.raw = raw[:1024]
+        self.raw: bytes = raw[:1024]
         super().__init__(reason, self.raw)
 
     def __str__(self) -> str:
@@ -237,7 +237,7 @@ class UnknownRun(ResultError):
         return f"run {self.run} is not known here: it was never submitted to this backend, or its records have expired"
 
 
-class TaskSignal(Exception):  # noqa: N818 - it is a request of the task's author, not an error
+class TaskSignal(Exception):
     """Raised inside a task to say what shall happen next. Caught in one place, `motet.worker.run`."""
 
 

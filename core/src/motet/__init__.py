@@ -1,0 +1,1 @@
+"""Background tasks that compose, on the broker you already run."""
