@@ -169,6 +169,8 @@ def expand(plan: Plan, place: Place, fed: Fed, now: datetime) -> list[Op]:
 def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages."""
     run = plan.run
+    for number, raw in enumerate(replaced.pages):
+        plan.add(replaced.segment, number, raw)
     ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
     ops.append(Once(splice_key(run, place), replaced.segment.encode()))

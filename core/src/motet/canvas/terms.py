@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Protocol, Self, 
 import attrs
 from typing_extensions import TypeVar
 
+from motet import codec
 from motet.errors import UsageError
 from motet.options import Options, Priority, check_options, seconds
 
@@ -519,3 +520,6 @@ def _read_option(name: str, value: Any) -> Any:
             return datetime.fromisoformat(value)
         case _:
             return value
+
+
+codec.signature_hook = signature

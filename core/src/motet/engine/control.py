@@ -15,7 +15,6 @@ from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import StateLost
 from motet.message import Key, Message, Order, Place, Record, State, pack, read_record
-from motet.options import CONTROL
 from motet.outcome import ErrorInfo, Kind
 from motet.ports import Backend, Clock, Delivery
 from motet.program import Conflict, Flag, Once, Op, Publish, Put, doubtful
@@ -125,6 +124,20 @@ class Control:
             pass
         return []
 
+    async def failed(self, parcel: str, error: ErrorInfo) -> Sequence[Op]:
+        """Fail the node whose message cannot be read, as far as the parcel's id tells which it is."""
+        run, _, rest = parcel.partition(":")
+        segment, _, index = rest.partition(":")[0].rpartition(".")
+        if not index.isdigit():
+            return ()
+        place, record = Place(segment, int(index)), Record(State.ERR, error=error, at=self.clock.now().timestamp())
+        try:
+            return await self.plans.ask(
+                self.plans.of(run), lambda known: advance.decided(known, place, record, self.clock.now())
+            )
+        except StateLost:
+            return [Once(outcome_key(run, place), pack(record), MARKER, True)]
+
     async def after(self, conflict: Conflict, message: Message) -> Sequence[Op]:
         """Advance again from a record that somebody else wrote first; what the pass before has done is repeated."""
         kind, _, name = conflict.key.name.partition(".")
@@ -141,8 +154,3 @@ class Control:
             return await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now))
         record = read_record(conflict.stored)
         return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now))
-
-
-def is_control(delivery: Delivery) -> bool:
-    """Say whether a delivery is an order."""
-    return delivery.lane == CONTROL

@@ -135,6 +135,12 @@ class Settling:
         self.queue: list[Waiting] = []
         self.arrived = anyio.Event()
         self.closing = False
+        self.sending = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is waiting to be settled, or on its way."""
+        return bool(self.queue) or self.sending
 
     def report(self, entry: Entry, message: Message | None) -> None:
         """Have an entry settled soon."""
@@ -157,7 +163,9 @@ class Settling:
                 self.arrived = anyio.Event()
             batch, self.queue = self.queue, []
             if batch:
+                self.sending = True
                 await self.settle(batch)
+                self.sending = False
 
     async def settle(self, batch: list[Waiting]) -> None:
         """Settle a batch, and what its conflicts lead to. A broker that is away delays it, and loses nothing."""
