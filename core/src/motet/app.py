@@ -26,9 +26,9 @@ from motet.errors import UsageError
 from motet.handle import GroupHandle, Handle
 from motet.identity import check_id
 from motet.options import seconds
+from motet.portal import Applied, SyncApp, apply
 from motet.ports import Backend, Clock, Ids, Rng, Settings
 from motet.ports.ambient import RandomIds, SystemClock, SystemRng
-from motet.portal import Applied, SyncApp, apply
 from motet.registry import Registry
 from motet.task import Definition, TaskDecorator
 from motet.worker.loop import Options, Worker
@@ -113,9 +113,7 @@ class Motet:
             return self
         self._pid = os.getpid()
         stack = AsyncExitStack()
-        settings = Settings(
-            namespace=self.namespace, lease=self.lease, timeout=self.publish_timeout, clock=self.clock
-        )
+        settings = Settings(namespace=self.namespace, lease=self.lease, timeout=self.publish_timeout, clock=self.clock)
         try:
             backend = await stack.enter_async_context(open_backend(self.url, settings))
         except BaseException:
@@ -241,9 +239,7 @@ class Motet:
         """Make a worker on the open backend; `await worker.serve()` runs it."""
         self.import_tasks()
         chosen = Options(lease=self.lease, **options)
-        return Worker(
-            self.backend, self.registry, chosen, clock=self.clock, ids=self.ids, rng=self.rng, app=self
-        )
+        return Worker(self.backend, self.registry, chosen, clock=self.clock, ids=self.ids, rng=self.rng, app=self)
 
 
 def group_reader(

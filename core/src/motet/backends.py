@@ -38,7 +38,7 @@ def open_backend(url: str, settings: Settings) -> AbstractAsyncContextManager[Ba
     found = entry_points(group=GROUP, name=scheme)
     if not found:
         raise BadBackend(_missing(scheme))
-    opener = cast(Opener, next(iter(found)).load())
+    opener = cast("Opener", next(iter(found)).load())
     return opener(url, settings)
 
 

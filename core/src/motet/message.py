@@ -12,7 +12,19 @@ from motet.errors import DecodeError
 from motet.options import Lane
 from motet.outcome import ErrorInfo
 
-__all__ = ["Key", "Message", "Order", "Parcel", "Place", "Record", "Ref", "State", "pack", "read_message", "read_record"]
+__all__ = [
+    "Key",
+    "Message",
+    "Order",
+    "Parcel",
+    "Place",
+    "Record",
+    "Ref",
+    "State",
+    "pack",
+    "read_message",
+    "read_record",
+]
 
 VERSION = 1
 

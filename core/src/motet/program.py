@@ -154,7 +154,9 @@ def walk(ops: Sequence[Op], *, atomic: bool) -> Walk:
     return conflicts
 
 
-def _branch(ops: Sequence[Op], up: int, atomic: bool, repeated: bool, conflicts: list[Conflict]) -> Generator[Op, Any, None]:
+def _branch(
+    ops: Sequence[Op], up: int, atomic: bool, repeated: bool, conflicts: list[Conflict]
+) -> Generator[Op, Any, None]:
     for op in ops:
         match op:
             case Once():

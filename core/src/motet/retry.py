@@ -113,7 +113,10 @@ def to_mapping(retry_policy: RetryPolicy) -> dict[str, Any]:
     if KINDS.get(kind) is not type(retry_policy):
         raise UsageError(f"{kind} cannot travel with a call: set it on the task, @app.task(retry_policy=...)")
     fields = attrs.asdict(retry_policy)
-    return {"kind": kind, **{name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}}
+    return {
+        "kind": kind,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()},
+    }
 
 
 def policy(mapping: Mapping[str, Any]) -> RetryPolicy:

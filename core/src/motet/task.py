@@ -8,7 +8,19 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, Literal, Never, ParamSpec, Protocol, get_origin, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    Never,
+    ParamSpec,
+    Protocol,
+    get_origin,
+    overload,
+)
 
 import attrs
 from typing_extensions import TypeVar
@@ -273,5 +285,3 @@ def file_module(path: Path) -> str:
     while (path := path.parent) and (path / "__init__.py").exists():
         parts.insert(0, path.name)
     return ".".join(parts)
-
-

@@ -19,7 +19,23 @@ from motet.options import CONTROL, Lane
 from motet.outcome import ErrorInfo, Replaced
 from motet.program import UP, Arrive, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
-__all__ = ["NO_INPUT", "RUN", "Fed", "RunInfo", "again", "begin", "call", "close", "decided", "expand", "later", "launch", "outcome_key", "resume", "spliced"]
+__all__ = [
+    "NO_INPUT",
+    "RUN",
+    "Fed",
+    "RunInfo",
+    "again",
+    "begin",
+    "call",
+    "close",
+    "decided",
+    "expand",
+    "later",
+    "launch",
+    "outcome_key",
+    "resume",
+    "spliced",
+]
 
 DIRECT = 32
 """A group of at most so many leaves is started by the settlement that reaches it; a wider one by a message."""
@@ -90,7 +106,9 @@ RUN = "r"
 INPUT = "v.input"
 
 
-def launch(plan: Plan, now: datetime, info: RunInfo, *, page: bytes | None = None, due: datetime | None = None) -> list[Op]:
+def launch(
+    plan: Plan, now: datetime, info: RunInfo, *, page: bytes | None = None, due: datetime | None = None
+) -> list[Op]:
     """Accept a run: its record, then its first messages.
 
     With its only `page` given, that is stored and the first nodes start at once. Otherwise the pages are there
@@ -402,7 +420,9 @@ class _Flow:
                 leaves.append(self.call(child, below, NO_INPUT if below.drop else fed, later))
                 continue
             branch: list[Op] = []
-            inner = _Flow(self.plan, self.now + timedelta(seconds=later)) if later and not isinstance(below, Part) else self
+            inner = (
+                _Flow(self.plan, self.now + timedelta(seconds=later)) if later and not isinstance(below, Part) else self
+            )
             inner.run(branch, inner.enter(branch, child, fed))
             ops.append(Do(branch))
         if leaves:
@@ -423,9 +443,7 @@ class _Flow:
     def order(self, order: Order, place: Place, fed: Fed = NO_INPUT, due: datetime | None = None) -> Parcel:
         """An internal message about a node."""
         inline = self.plan.inline.get(place.segment, b"")
-        message = Message(
-            VERSION, order, self.plan.run, place.segment, place.index, 1, fed.value, fed.source, inline
-        )
+        message = Message(VERSION, order, self.plan.run, place.segment, place.index, 1, fed.value, fed.source, inline)
         return self.parcel(message, CONTROL, due)
 
     def parcel(self, message: Message, lane: Lane, due: datetime | None) -> Parcel:

@@ -321,7 +321,11 @@ class Group(Term[I, list[M]], Generic[I, M]):
         return self._mapped(lambda member: member.bind(args, kwargs))
 
     def to_mapping(self) -> dict[str, Any]:
-        optional = {"rule": self.rule if self.rule != "wait" else None, "min_success": self.min_success, "gap": self.gap}
+        optional = {
+            "rule": self.rule if self.rule != "wait" else None,
+            "min_success": self.min_success,
+            "gap": self.gap,
+        }
         return {
             "group": [member.to_mapping() for member in self.members],
             **{name: value for name, value in optional.items() if value not in (None, 0.0)},
@@ -516,7 +520,7 @@ def _read_option(name: str, value: Any) -> Any:
             return Priority(value)
         case "size", str():
             return Size(value)
-        case ("eta" | "expires"), str():
+        case (("eta" | "expires"), str()):
             return datetime.fromisoformat(value)
         case _:
             return value

@@ -216,4 +216,6 @@ def _leaves(plan: Plan, place: Place, node: Node) -> int:
     if isinstance(node, Group | Part) and node.span == node.count + 1:
         return node.count
     header = plan.header(place.segment)
-    return header.leaves if place.index == 0 else sum(_leaves(plan, child, n) for child, n in plan.children(place, node))
+    return (
+        header.leaves if place.index == 0 else sum(_leaves(plan, child, n) for child, n in plan.children(place, node))
+    )

@@ -88,7 +88,9 @@ class Control:
             record = Record(State.CANCELLED, error=ErrorInfo(kind=Kind.CANCELLED, run=plan.run, message=message.detail))
         else:
             path = await self.plans.ask(plan, lambda known: known.path(message.place))
-            error = ErrorInfo(kind=Kind.TIMEOUT, run=plan.run, node=str(message.place), path=path, message="out of time")
+            error = ErrorInfo(
+                kind=Kind.TIMEOUT, run=plan.run, node=str(message.place), path=path, message="out of time"
+            )
             record = Record(State.ERR, error=error)
         try:
             return await self.plans.ask(

@@ -138,7 +138,8 @@ class Handler:
             await self.in_process(job)
         else:
             self.worker.threads.start(
-                lambda: self.executor.run_sync(job, context), lambda outcome: self.from_thread(job, outcome, context, slot)
+                lambda: self.executor.run_sync(job, context),
+                lambda outcome: self.from_thread(job, outcome, context, slot),
             )
 
     def begin(self, job: Job, slot: Slot | None) -> Context:
@@ -301,5 +302,3 @@ class Handler:
         """End the processes."""
         if self.processes is not None:
             self.processes.close()
-
-

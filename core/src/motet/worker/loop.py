@@ -61,7 +61,12 @@ class Options:
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """Where the worker takes from, in order: internal messages first, then by priority."""
-        lanes = [Lane(queue, size.value, int(priority)) for priority in Priority for queue in self.queues for size in self.sizes]
+        lanes = [
+            Lane(queue, size.value, int(priority))
+            for priority in Priority
+            for queue in self.queues
+            for size in self.sizes
+        ]
         return (CONTROL, *lanes)
 
 
@@ -69,7 +74,15 @@ class Worker:
     """One event loop's worth of work."""
 
     def __init__(
-        self, backend: Backend, registry: Registry, options: Options, *, clock: Clock, ids: Ids, rng: Rng, app: Any = None
+        self,
+        backend: Backend,
+        registry: Registry,
+        options: Options,
+        *,
+        clock: Clock,
+        ids: Ids,
+        rng: Rng,
+        app: Any = None,
     ) -> None:
         self.backend = backend
         self.options = options
@@ -159,7 +172,9 @@ class Worker:
                     return
 
     async def _receive(self, free: int) -> list[Delivery]:
-        wait = POLL if not self.options.burst else timedelta(milliseconds=20 if self.active or self.settling.busy else 0)
+        wait = (
+            POLL if not self.options.burst else timedelta(milliseconds=20 if self.active or self.settling.busy else 0)
+        )
         return await self.backend.transport.receive(self.options.lanes, free, wait)
 
     async def _work_left(self) -> bool:
@@ -301,8 +316,8 @@ class Worker:
         try:
             await self.backend.transport.release(deliveries)
         except MotetError as error:
-            log.warning("%d messages could not be given back; they come back after their lease: %s", len(deliveries), error)
+            log.warning(
+                "%d messages could not be given back; they come back after their lease: %s", len(deliveries), error
+            )
         for delivery in deliveries:
             self.held.pop(delivery.receipt, None)
-
-

@@ -95,7 +95,9 @@ class Decider:
             return advance.decided(job.plan, job.place, record, now, spawned_ops)
         # Claim check: the name holds the receipt, so that two executions do not write one value over the other.
         name = f"v.{job.place}.{derive(job.delivery.receipt)[:8]}"
-        ttl = timedelta(seconds=job.profile.ttl) if advance.alone(job.plan, job.plan.header(job.place.segment)) else None
+        ttl = (
+            timedelta(seconds=job.profile.ttl) if advance.alone(job.plan, job.plan.header(job.place.segment)) else None
+        )
         record = Record(State.OK, source=Ref(job.message.run, stored=name), at=now.timestamp())
         put = Put(Key(job.message.run, name), value, ttl)
         return [put, *advance.decided(job.plan, job.place, record, now, spawned_ops)]
