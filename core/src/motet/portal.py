@@ -16,7 +16,8 @@ import sniffio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import TypeVar
 
-from motet.canvas.terms import Submission, Term
+from motet.canvas.launching import Submission
+from motet.canvas.terms import Term
 from motet.errors import TaskCancelled, TaskFailed, UsageError
 from motet.handle import Handle, Status
 from motet.memory import MemoryBackend
@@ -163,8 +164,8 @@ async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
     inner.registry.definitions = app.registry.definitions
     backend = MemoryBackend(World(clock, app.lease))
     inner.attach(backend)
-    run, _ = await inner._submitter.submit(term, {})  # type: ignore[union-attr]  # attached above
-    handle = inner._handle(run, term)
+    run, _ = await inner.submitter.submit(term, {})
+    handle = inner.handle_of(run, term)
     options = Options(burst=True, lease_thread=False)
     worker = Worker(backend, inner.registry, options, clock=clock, ids=app.ids, rng=app.rng, app=inner)
     async with anyio.create_task_group() as group:

@@ -46,13 +46,19 @@ class Control:
         Raises:
             StateLost: The run's records are gone; there is nothing left to do.
         """
+        ops = await self._program(message)
+        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
+            return doubtful(ops)
+        return ops
+
+    async def _program(self, message: Message) -> Sequence[Op]:
         plan = self.plans.of(message.run, message.segment, message.plan)
         match message.order:
             case Order.START:
-                ops: Sequence[Op] = await self.plans.ask(plan, lambda known: self.started(known, message))
+                return await self.plans.ask(plan, lambda known: self.started(known, message))
             case Order.EXPAND:
                 fed = Fed(message.value, message.source)
-                ops = await self.plans.ask(
+                return await self.plans.ask(
                     plan, lambda known: advance.expand(known, message.place, fed, self.clock.now())
                 )
             case Order.RESUME:
@@ -60,20 +66,17 @@ class Control:
                 if record is None:
                     raise StateLost(message.run, f"the outcome of node {message.place}")
                 decided = record
-                ops = await self.plans.ask(
+                return await self.plans.ask(
                     plan, lambda known: advance.resume(known, message.place, decided, self.clock.now())
                 )
             case Order.CANCEL | Order.TIMEOUT:
-                ops = await self.closed(plan, message)
+                return await self.closed(plan, message)
             case Order.SWEEP:
-                ops = await self.swept(message)
+                return await self.swept(message)
             case Order.JANITOR:
-                ops = await self.tidied(message)
+                return await self.tidied(message)
             case Order.RUN:
                 raise TypeError("a task's message is the worker's to run")
-        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
-            return doubtful(ops)
-        return ops
 
     def started(self, plan: Plan, message: Message) -> list[Op]:
         """Begin a run; it gets its record here if whoever sent the message could not write it."""
