@@ -390,9 +390,10 @@ class _Flow:
                 case Group():
                     return self.enter_group(ops, place, node, fed)
                 case Chain(count=0):
-                    empty = fed if fed != NO_INPUT else Fed(NIL)
-                    ops.append(self.once(place, Record(State.OK, empty.value, None if empty.value else empty.source)))
-                    return place, State.OK, empty
+                    # It hands on what it was given, be it nothing; its own value is then None.
+                    value = NIL if fed == NO_INPUT else fed.value
+                    ops.append(self.once(place, Record(State.OK, value, None if value else fed.source)))
+                    return place, State.OK, fed
                 case Chain() | Recover():
                     pass
             place = Place(place.segment, place.number + 1)
