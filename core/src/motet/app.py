@@ -46,7 +46,7 @@ class Motet:
     """An app: a registry of tasks and the backend that carries them.
 
     `url` names the backend; the variable `MOTET_URL` overrides it. Durations are seconds or `timedelta`. `include`
-    lists modules that define tasks; a worker or the CLI imports them when it starts.
+    lists modules that define tasks; a worker or the CLI imports them when it starts. `stands_for` is for eager runs.
     """
 
     def __init__(
@@ -62,8 +62,10 @@ class Motet:
         clock: Clock | None = None,
         ids: Ids | None = None,
         rng: Rng | None = None,
+        stands_for: Motet | None = None,
     ) -> None:
-        self.url = os.environ.get("MOTET_URL") or url
+        self.url = url if stands_for is not None else os.environ.get("MOTET_URL") or url
+        self.original = stands_for
         self.namespace = check_id(namespace)
         self.include = tuple(include)
         self.state = state
@@ -190,9 +192,13 @@ class Motet:
         runs = await self.submitter.submit_many(given)
         return [self.handle_of(run, term) for run, term in zip(runs, given, strict=True)]
 
+    def stands_for(self, other: Launcher) -> bool:
+        """Whether terms of another app are submitted here: an eager run stands for the app that it was asked of."""
+        return other is self or other is self.original
+
     def _own(self, term: Term[Any, Any]) -> None:
         home = term.home
-        if home is not None and home is not self:
+        if home is not None and not self.stands_for(home):
             raise UsageError(f"this term's tasks belong to {home!r}, not to {self!r}")
 
     def handle_of(self, run: str, term: Term[Any, Any]) -> Handle[Any]:

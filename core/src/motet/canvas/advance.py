@@ -120,7 +120,12 @@ def launch(
         ops.append(Put(page_key(plan.run, "", 0), page))
         if due is None:
             return ops + flow.begin("", NO_INPUT)
-    return [*ops, Publish((flow.order(Order.START, Place("", 0), due=due),))]
+    return [*ops, start(plan, now, due)]
+
+
+def start(plan: Plan, now: datetime, due: datetime | None = None) -> Publish:
+    """Ask a worker to begin a run; the plan travels along when it is small."""
+    return Publish((_Flow(plan, now).order(Order.START, Place("", 0), due=due),))
 
 
 def begin(plan: Plan, message: Message, now: datetime) -> list[Op]:

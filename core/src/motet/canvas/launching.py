@@ -28,6 +28,10 @@ class Launcher(Protocol):
         """Compile and publish."""
         ...
 
+    def stands_for(self, other: Launcher) -> bool:
+        """Whether it submits what belongs to another app."""
+        ...
+
     def apply(self, term: Term[Any, Any]) -> Any:
         """Run here and now, on a private memory backend."""
         ...
@@ -43,7 +47,9 @@ def launcher(term: Term[Any, Any]) -> Launcher:
     Raises:
         UsageError: There is neither.
     """
-    found = term.home or current.get()
+    here, found = current.get(), term.home
+    if here is not None and (found is None or here.stands_for(found)):
+        return here
     if found is None:
         raise UsageError("this term belongs to no app: open one first, `async with app:`")
     return found

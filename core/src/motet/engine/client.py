@@ -132,6 +132,12 @@ class Client:
             pass
         await self.backend.store.flag([Flag(run, place.segment, place.number, last)])
 
+    async def passed_over(self, run: str, place: Place) -> bool:
+        """Say whether a node without an outcome will never have one: something around it is decided."""
+        around = await self.ask(run, lambda plan: list(plan.above(place)))
+        records = await self.backend.store.get([outcome_key(run, outer) for outer in around])
+        return any(record is not None for record in records) and await self.decided(run, place) is None
+
     async def node(self, run: str, place: Place) -> Node:
         """Look a node up in the run's plan.
 

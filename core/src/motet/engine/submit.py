@@ -124,13 +124,23 @@ class Submitter:
         """Publish a run; False when its id was there already."""
         entry = self.at_once(prepared)
         if entry is None:
-            await self.store_pages(prepared)
+            if "" not in prepared.plan.inline:
+                await self.store_pages(prepared)
             hit("before_start")
-            entry = Entry(advance.launch(prepared.plan, prepared.now, prepared.info, due=prepared.due))
+            entry = Entry(self.start(prepared))
         hit("before_submit")
         (reply,) = await self.backend.settler.settle([entry])
         hit("after_submit")
         return not any(conflict.key.name == RUN for conflict in reply.conflicts)
+
+    def start(self, prepared: Prepared) -> Sequence[Op]:
+        """The committing publish of a run whose pages are stored, or travel with it.
+
+        Where the two ops are not one transaction the message goes first, and whoever begins the run writes a missing
+        record. Only an id that the user chose is claimed first: then a second submit completes what the first began.
+        """
+        ops = advance.launch(prepared.plan, prepared.now, prepared.info, due=prepared.due)
+        return ops if prepared.given or self.backend.capabilities.atomic else list(reversed(ops))
 
     async def store_pages(self, prepared: Prepared) -> None:
         """Write the plan, pages first, before anything refers to it; a janitor looks after a client that dies here."""
