@@ -1,1 +1,84 @@
-"""Background tasks that compose, on the broker you already run."""
+"""Background tasks and their composition, on the broker that is there already."""
+
+from motet.app import Motet
+from motet.canvas.terms import Chain, Group, Signature, Term, chain, chord, group, signature
+from motet.context import Context, injected
+from motet.errors import (
+    BackendError,
+    BadBackend,
+    DecodeError,
+    Fail,
+    LeaseLost,
+    MotetError,
+    NotSerializable,
+    NotSupported,
+    Rejected,
+    ResultError,
+    ResultGone,
+    ResultTimeout,
+    Retry,
+    StateLost,
+    TaskCancelled,
+    TaskFailed,
+    TaskSignal,
+    TooLarge,
+    Unavailable,
+    UnknownRun,
+    UnknownTask,
+    UsageError,
+)
+from motet.handle import GroupHandle, Handle, Progress, Status
+from motet.options import Priority, Size
+from motet.outcome import ErrorInfo
+from motet.portal import Applied, SyncHandle
+from motet.retry import ExponentialBackoff, FixedDelay, LinearBackoff, NoRetry, RetryPolicy
+
+__all__ = [
+    "Applied",
+    "BackendError",
+    "BadBackend",
+    "Chain",
+    "Context",
+    "DecodeError",
+    "ErrorInfo",
+    "ExponentialBackoff",
+    "Fail",
+    "FixedDelay",
+    "Group",
+    "GroupHandle",
+    "Handle",
+    "LeaseLost",
+    "LinearBackoff",
+    "Motet",
+    "MotetError",
+    "NoRetry",
+    "NotSerializable",
+    "NotSupported",
+    "Priority",
+    "Progress",
+    "Rejected",
+    "ResultError",
+    "ResultGone",
+    "ResultTimeout",
+    "Retry",
+    "RetryPolicy",
+    "Signature",
+    "Size",
+    "StateLost",
+    "Status",
+    "SyncHandle",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskSignal",
+    "Term",
+    "TooLarge",
+    "Unavailable",
+    "UnknownRun",
+    "UnknownTask",
+    "UsageError",
+    "chain",
+    "chord",
+    "group",
+    "injected",
+    "signature",
+]

@@ -254,8 +254,7 @@ class GroupHandle(Handle[list[T]]):
             TaskFailed, TaskCancelled, ResultTimeout, ResultGone, UnknownRun: As `result`.
         """
         try:
-            values: list[T] = await self.result(timeout)
-            return values
+            return await self.result(timeout)
         except (ResultTimeout, ResultGone):
             raise
         except ResultError:

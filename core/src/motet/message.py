@@ -12,7 +12,19 @@ from motet.errors import DecodeError
 from motet.options import Lane
 from motet.outcome import ErrorInfo
 
-__all__ = ["Key", "Message", "Order", "Parcel", "Place", "Record", "Ref", "State", "pack", "read_message", "read_record"]
+__all__ = [
+    "Key",
+    "Message",
+    "Order",
+    "Parcel",
+    "Place",
+    "Record",
+    "Ref",
+    "State",
+    "pack",
+    "read_message",
+    "read_record",
+]
 
 VERSION = 1
 
@@ -21,10 +33,10 @@ class Place(NamedTuple):
     """A node of a run. `segment` is empty in the plan that was submitted, and names a splice otherwise."""
 
     segment: str
-    index: int
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.segment}.{self.index}" if self.segment else str(self.index)
+        return f"{self.segment}.{self.number}" if self.segment else str(self.number)
 
 
 class Key(NamedTuple):

@@ -14,7 +14,19 @@ from motet.errors import Fail, Retry
 if TYPE_CHECKING:
     from motet.retry import RetryPolicy
 
-__all__ = ["Again", "Cancelled", "End", "ErrorInfo", "Failure", "Kind", "Outcome", "Replaced", "Success", "Verdict", "decide"]
+__all__ = [
+    "Again",
+    "Cancelled",
+    "End",
+    "ErrorInfo",
+    "Failure",
+    "Kind",
+    "Outcome",
+    "Replaced",
+    "Success",
+    "Verdict",
+    "decide",
+]
 
 
 class Kind(enum.StrEnum):
@@ -107,7 +119,9 @@ class End(msgspec.Struct, frozen=True, gc=False):
 Verdict: TypeAlias = Again | End
 END = End()
 
-FINAL = frozenset({Kind.EXPIRED, Kind.UNKNOWN_TASK, Kind.MALFORMED, Kind.WORKER_LOST, Kind.RESULT_TOO_LARGE, Kind.NOT_SERIALIZABLE})
+FINAL = frozenset(
+    {Kind.EXPIRED, Kind.UNKNOWN_TASK, Kind.MALFORMED, Kind.WORKER_LOST, Kind.RESULT_TOO_LARGE, Kind.NOT_SERIALIZABLE}
+)
 
 
 def decide(outcome: Outcome, attempt: int, retry_policy: RetryPolicy, roll: float) -> Verdict:

@@ -154,7 +154,9 @@ def walk(ops: Sequence[Op], *, atomic: bool) -> Walk:
     return conflicts
 
 
-def _branch(ops: Sequence[Op], up: int, atomic: bool, repeated: bool, conflicts: list[Conflict]) -> Generator[Op, Any, None]:
+def _branch(
+    ops: Sequence[Op], up: int, atomic: bool, repeated: bool, conflicts: list[Conflict]
+) -> Generator[Op, Any, None]:
     for op in ops:
         match op:
             case Once():
@@ -171,9 +173,8 @@ def _branch(ops: Sequence[Op], up: int, atomic: bool, repeated: bool, conflicts:
                 if (yield op):
                     return
             case Arrive():
-                if op.failed == UP:
-                    op = Arrive(op.key, op.slot, up, op.then_ok, op.then_err)
-                arrival: Arrival | None = yield op
+                counted = op if op.failed != UP else Arrive(op.key, op.slot, up, op.then_ok, op.then_err)
+                arrival: Arrival | None = yield counted
                 if arrival is None:
                     return
                 yield from _branch(_chosen(op, arrival), arrival.failed, atomic, repeated, conflicts)

@@ -19,7 +19,23 @@ from motet.options import CONTROL, Lane
 from motet.outcome import ErrorInfo, Replaced
 from motet.program import UP, Arrive, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
-__all__ = ["NO_INPUT", "RUN", "Fed", "RunInfo", "again", "begin", "call", "close", "decided", "expand", "later", "launch", "outcome_key", "resume", "spliced"]
+__all__ = [
+    "NO_INPUT",
+    "RUN",
+    "Fed",
+    "RunInfo",
+    "again",
+    "begin",
+    "call",
+    "close",
+    "decided",
+    "expand",
+    "later",
+    "launch",
+    "outcome_key",
+    "resume",
+    "spliced",
+]
 
 DIRECT = 32
 """A group of at most so many leaves is started by the settlement that reaches it; a wider one by a message."""
@@ -90,7 +106,9 @@ RUN = "r"
 INPUT = "v.input"
 
 
-def launch(plan: Plan, now: datetime, info: RunInfo, *, page: bytes | None = None, due: datetime | None = None) -> list[Op]:
+def launch(
+    plan: Plan, now: datetime, info: RunInfo, *, page: bytes | None = None, due: datetime | None = None
+) -> list[Op]:
     """Accept a run: its record, then its first messages.
 
     With its only `page` given, that is stored and the first nodes start at once. Otherwise the pages are there
@@ -169,6 +187,8 @@ def expand(plan: Plan, place: Place, fed: Fed, now: datetime) -> list[Op]:
 def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages."""
     run = plan.run
+    for number, raw in enumerate(replaced.pages):
+        plan.add(replaced.segment, number, raw)
     ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
     ops.append(Once(splice_key(run, place), replaced.segment.encode()))
@@ -218,7 +238,7 @@ class _Flow:
 
     def fed_by(self, place: Place, record: Record) -> Fed:
         """Say how the outcome of a node is handed on: small values as they are, the rest by reference."""
-        source = record.source or Ref(self.plan.run, place.segment, place.index)
+        source = record.source or Ref(self.plan.run, place.segment, place.number)
         if record.error is not None:
             error = pack(record.error)
             return Fed(error if len(error) <= INLINE else None, source)
@@ -262,9 +282,9 @@ class _Flow:
                     ops.append(Arrive(key, node.slot, int(state != State.OK), ok, err))
                     return None
                 case Chain(count=count) if state == State.OK and node.slot + 1 < count:
-                    return Place(place.segment, place.index + span(node)), fed
+                    return Place(place.segment, place.number + span(node)), fed
                 case Recover() if state == State.ERR and node.slot == 0:
-                    return Place(place.segment, place.index + span(node)), fed
+                    return Place(place.segment, place.number + span(node)), fed
                 case Leaf():
                     fed = self.kept(place, state, fed)
                 case _:
@@ -281,7 +301,7 @@ class _Flow:
         """The record of a node whose outcome is that of one inside it: by reference, whatever its size."""
         if fed.source is None and fed.value is not None:
             return Record(state, fed.value)
-        return Record(state, source=Ref(self.plan.run, inner.segment, inner.index))
+        return Record(state, source=Ref(self.plan.run, inner.segment, inner.number))
 
     def completion(self, place: Place, state: State) -> list[Op]:
         """What happens when a barrier completes so; shared, so that d nested groups give 2 d branches, not 2^d."""
@@ -296,7 +316,7 @@ class _Flow:
             ok, err = self.completion(outside, State.OK), self.completion(outside, State.ERR)
             ops.append(Arrive(barrier_key(self.plan.run, outside), node.slot, UP, ok, err))
             return ops
-        fed = Fed(source=Ref(self.plan.run, place.segment, place.index))
+        fed = Fed(source=Ref(self.plan.run, place.segment, place.number))
         ops.append(self.once(place, Record(state, source=fed.source)))
         if self.depth >= NESTED:
             ops.append(Publish((self.order(Order.RESUME, place),)))
@@ -310,10 +330,10 @@ class _Flow:
 
     def shut(self, place: Place) -> list[Op]:
         """Close a scope: no settlement continues inside, and workers drop what is queued of it."""
-        last = place.index + span(self.plan.node(place)) - 1
+        last = place.number + span(self.plan.node(place)) - 1
         return [
             Put(closed_key(self.plan.run, place), b""),
-            Flag(self.plan.run, place.segment, place.index, last),
+            Flag(self.plan.run, place.segment, place.number, last),
         ]
 
     def call_back(self, ops: list[Op], node: Node, state: State, fed: Fed) -> None:
@@ -373,7 +393,9 @@ class _Flow:
                     empty = fed if fed != NO_INPUT else Fed(NIL)
                     ops.append(self.once(place, Record(State.OK, empty.value, None if empty.value else empty.source)))
                     return place, State.OK, empty
-            place = Place(place.segment, place.index + 1)
+                case Chain() | Recover():
+                    pass
+            place = Place(place.segment, place.number + 1)
             node = self.plan.node(place)
 
     def enter_group(self, ops: list[Op], place: Place, node: Group, fed: Fed) -> Decided | None:
@@ -400,7 +422,9 @@ class _Flow:
                 leaves.append(self.call(child, below, NO_INPUT if below.drop else fed, later))
                 continue
             branch: list[Op] = []
-            inner = _Flow(self.plan, self.now + timedelta(seconds=later)) if later and not isinstance(below, Part) else self
+            inner = (
+                _Flow(self.plan, self.now + timedelta(seconds=later)) if later and not isinstance(below, Part) else self
+            )
             inner.run(branch, inner.enter(branch, child, fed))
             ops.append(Do(branch))
         if leaves:
@@ -414,16 +438,14 @@ class _Flow:
         inline = self.plan.inline.get(place.segment, b"")
         fed = NO_INPUT if leaf.feed is None else fed
         source = None if fed.value is not None else fed.source
-        message = Message(VERSION, Order.RUN, self.plan.run, place.segment, place.index, 1, fed.value, source, inline)
+        message = Message(VERSION, Order.RUN, self.plan.run, place.segment, place.number, 1, fed.value, source, inline)
         wait = profile.delay + later
         return self.parcel(message, profile.lane, self.now + timedelta(seconds=wait) if wait else None)
 
     def order(self, order: Order, place: Place, fed: Fed = NO_INPUT, due: datetime | None = None) -> Parcel:
         """An internal message about a node."""
         inline = self.plan.inline.get(place.segment, b"")
-        message = Message(
-            VERSION, order, self.plan.run, place.segment, place.index, 1, fed.value, fed.source, inline
-        )
+        message = Message(VERSION, order, self.plan.run, place.segment, place.number, 1, fed.value, fed.source, inline)
         return self.parcel(message, CONTROL, due)
 
     def parcel(self, message: Message, lane: Lane, due: datetime | None) -> Parcel:

@@ -15,7 +15,6 @@ from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import StateLost
 from motet.message import Key, Message, Order, Place, Record, State, pack, read_record
-from motet.options import CONTROL
 from motet.outcome import ErrorInfo, Kind
 from motet.ports import Backend, Clock, Delivery
 from motet.program import Conflict, Flag, Once, Op, Publish, Put, doubtful
@@ -47,13 +46,19 @@ class Control:
         Raises:
             StateLost: The run's records are gone; there is nothing left to do.
         """
+        ops = await self._program(message)
+        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
+            return doubtful(ops)
+        return ops
+
+    async def _program(self, message: Message) -> Sequence[Op]:
         plan = self.plans.of(message.run, message.segment, message.plan)
         match message.order:
             case Order.START:
-                ops: Sequence[Op] = await self.plans.ask(plan, lambda known: self.started(known, message))
+                return await self.plans.ask(plan, lambda known: self.started(known, message))
             case Order.EXPAND:
                 fed = Fed(message.value, message.source)
-                ops = await self.plans.ask(
+                return await self.plans.ask(
                     plan, lambda known: advance.expand(known, message.place, fed, self.clock.now())
                 )
             case Order.RESUME:
@@ -61,20 +66,17 @@ class Control:
                 if record is None:
                     raise StateLost(message.run, f"the outcome of node {message.place}")
                 decided = record
-                ops = await self.plans.ask(
+                return await self.plans.ask(
                     plan, lambda known: advance.resume(known, message.place, decided, self.clock.now())
                 )
             case Order.CANCEL | Order.TIMEOUT:
-                ops = await self.closed(plan, message)
+                return await self.closed(plan, message)
             case Order.SWEEP:
-                ops = await self.swept(message)
+                return await self.swept(message)
             case Order.JANITOR:
-                ops = await self.tidied(message)
+                return await self.tidied(message)
             case Order.RUN:
                 raise TypeError("a task's message is the worker's to run")
-        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
-            return doubtful(ops)
-        return ops
 
     def started(self, plan: Plan, message: Message) -> list[Op]:
         """Begin a run; it gets its record here if whoever sent the message could not write it."""
@@ -89,7 +91,9 @@ class Control:
             record = Record(State.CANCELLED, error=ErrorInfo(kind=Kind.CANCELLED, run=plan.run, message=message.detail))
         else:
             path = await self.plans.ask(plan, lambda known: known.path(message.place))
-            error = ErrorInfo(kind=Kind.TIMEOUT, run=plan.run, node=str(message.place), path=path, message="out of time")
+            error = ErrorInfo(
+                kind=Kind.TIMEOUT, run=plan.run, node=str(message.place), path=path, message="out of time"
+            )
             record = Record(State.ERR, error=error)
         try:
             return await self.plans.ask(
@@ -125,6 +129,20 @@ class Control:
             pass
         return []
 
+    async def failed(self, parcel: str, error: ErrorInfo) -> Sequence[Op]:
+        """Fail the node whose message cannot be read, as far as the parcel's id tells which it is."""
+        run, _, rest = parcel.partition(":")
+        segment, _, index = rest.partition(":")[0].rpartition(".")
+        if not index.isdigit():
+            return ()
+        place, record = Place(segment, int(index)), Record(State.ERR, error=error, at=self.clock.now().timestamp())
+        try:
+            return await self.plans.ask(
+                self.plans.of(run), lambda known: advance.decided(known, place, record, self.clock.now())
+            )
+        except StateLost:
+            return [Once(outcome_key(run, place), pack(record), MARKER, True)]
+
     async def after(self, conflict: Conflict, message: Message) -> Sequence[Op]:
         """Advance again from a record that somebody else wrote first; what the pass before has done is repeated."""
         kind, _, name = conflict.key.name.partition(".")
@@ -141,8 +159,3 @@ class Control:
             return await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now))
         record = read_record(conflict.stored)
         return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now))
-
-
-def is_control(delivery: Delivery) -> bool:
-    """Say whether a delivery is an order."""
-    return delivery.lane == CONTROL

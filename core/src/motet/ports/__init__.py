@@ -4,7 +4,7 @@ The letters: T transport, S store, D timers, N signals, P settler, L locks. `mot
 """
 
 from motet.ports.ambient import Clock, Ids, Rng
-from motet.ports.backend import Backend, Settings
+from motet.ports.backend import Backend, Opener, Settings
 from motet.ports.locks import Lock, Locks
 from motet.ports.settler import Entry, Reply, Settlement, Settler
 from motet.ports.signals import Signals, Wakeups
@@ -21,6 +21,7 @@ __all__ = [
     "Ids",
     "Lock",
     "Locks",
+    "Opener",
     "QueueInfo",
     "Reply",
     "Rng",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as Variables
 from datetime import UTC, datetime
 from types import coroutine
-from typing import Any, Coroutine, TypeVar
+from typing import Any, TypeVar
 
 from motet.canvas.compile import Origin, compile_term
 from motet.canvas.terms import Term, group
@@ -168,5 +168,3 @@ class Executor:
 def detached(spawns: list[Spawn]) -> list[Spawn]:
     """The spawns that become runs of their own."""
     return [spawn for spawn in spawns if not spawn.attach]
-
-

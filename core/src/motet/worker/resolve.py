@@ -40,11 +40,11 @@ class Job(msgspec.Struct, gc=False):
         return self.message.place
 
 
-class Skip(Exception):  # noqa: N818 - a way out, not an error
+class Skip(Exception):
     """There is nothing to run: the run is over, cancelled, or further on. The message is acknowledged."""
 
 
-class Decided(Exception):  # noqa: N818 - a way out, not an error
+class Decided(Exception):
     """The node has a record already, or a replacement: propagate that instead of running again."""
 
     def __init__(self, key: Key, stored: bytes) -> None:

@@ -95,7 +95,9 @@ class Decider:
             return advance.decided(job.plan, job.place, record, now, spawned_ops)
         # Claim check: the name holds the receipt, so that two executions do not write one value over the other.
         name = f"v.{job.place}.{derive(job.delivery.receipt)[:8]}"
-        ttl = timedelta(seconds=job.profile.ttl) if advance.alone(job.plan, job.plan.header(job.place.segment)) else None
+        ttl = (
+            timedelta(seconds=job.profile.ttl) if advance.alone(job.plan, job.plan.header(job.place.segment)) else None
+        )
         record = Record(State.OK, source=Ref(job.message.run, stored=name), at=now.timestamp())
         put = Put(Key(job.message.run, name), value, ttl)
         return [put, *advance.decided(job.plan, job.place, record, now, spawned_ops)]
@@ -135,6 +137,12 @@ class Settling:
         self.queue: list[Waiting] = []
         self.arrived = anyio.Event()
         self.closing = False
+        self.sending = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is waiting to be settled, or on its way."""
+        return bool(self.queue) or self.sending
 
     def report(self, entry: Entry, message: Message | None) -> None:
         """Have an entry settled soon."""
@@ -157,7 +165,9 @@ class Settling:
                 self.arrived = anyio.Event()
             batch, self.queue = self.queue, []
             if batch:
+                self.sending = True
                 await self.settle(batch)
+                self.sending = False
 
     async def settle(self, batch: list[Waiting]) -> None:
         """Settle a batch, and what its conflicts lead to. A broker that is away delays it, and loses nothing."""

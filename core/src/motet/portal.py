@@ -1,0 +1,179 @@
+"""Motet from synchronous code: one background loop, opened on first use and closed at exit."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Unpack
+
+import anyio
+import attrs
+import sniffio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing_extensions import TypeVar
+
+from motet.canvas.launching import Submission
+from motet.canvas.terms import Term
+from motet.errors import TaskCancelled, TaskFailed, UsageError
+from motet.handle import Handle, Status
+from motet.memory import MemoryBackend
+from motet.memory.clock import JumpingClock
+from motet.memory.world import World
+from motet.worker.loop import Options, Worker
+
+if TYPE_CHECKING:
+    from motet.app import Motet
+
+__all__ = ["Applied", "SyncApp", "SyncHandle", "apply"]
+
+T = TypeVar("T", default=Any)
+
+
+class SyncHandle(Generic[T]):
+    """A run, as synchronous code sees it; everything else is on `.handle`, inside the loop."""
+
+    def __init__(self, app: SyncApp, handle: Handle[T]) -> None:
+        self.app = app
+        self.handle = handle
+        self.id = handle.id
+
+    def result(self, timeout: float | timedelta | None = None) -> T:
+        """Wait for the value, as `Handle.result`."""
+        value: T = self.app.call(self.handle.result, timeout)
+        return value
+
+    def status(self) -> Status:
+        """Take a snapshot, as `Handle.status`."""
+        status: Status = self.app.call(self.handle.status)
+        return status
+
+    def cancel(self, reason: str = "") -> None:
+        """Ask for the end, as `Handle.cancel`."""
+        self.app.call(self.handle.cancel, reason)
+
+
+class SyncApp:
+    """An app's synchronous door. Safe to use from several threads; a forked process opens its own."""
+
+    def __init__(self, app: Motet) -> None:
+        self.app = app
+        self.lock = threading.Lock()
+        self.stack: ExitStack | None = None
+        self.portal: BlockingPortal | None = None
+        self.pid = 0
+
+    def submit(
+        self, term: Term[Any, T], args: tuple[Any, ...] = (), kwargs: Any = None, **options: Unpack[Submission]
+    ) -> SyncHandle[T]:
+        """Submit a term, as `Term.submit`."""
+        handle: Handle[T] = self.call(lambda: term.submit(args, kwargs, **options))
+        return SyncHandle(self, handle)
+
+    def handle(self, id: str) -> SyncHandle[Any]:
+        """Return a handle of a run by its id."""
+        self.open()
+        return SyncHandle(self, self.app.handle(id))
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run an async function in the background loop, and wait for it.
+
+        Raises:
+            UsageError: This thread runs an event loop: waiting here would stop it.
+        """
+        try:
+            sniffio.current_async_library()
+        except sniffio.AsyncLibraryNotFoundError:
+            return self.open().call(function, *args)
+        raise UsageError("app.sync would stop the event loop of this thread: use `await` here")
+
+    def open(self) -> BlockingPortal:
+        """Start the loop and open the app in it, once per process."""
+        with self.lock:
+            if self.portal is None or self.pid != os.getpid():
+                self.pid = os.getpid()
+                self.stack = ExitStack()
+                self.portal = self.stack.enter_context(start_blocking_portal())
+                self.stack.enter_context(self.portal.wrap_async_context_manager(self.app))
+                atexit.register(self.close)
+            return self.portal
+
+    def close(self) -> None:
+        """Close the app and end the loop."""
+        with self.lock:
+            if self.stack is not None and self.pid == os.getpid():
+                stack, self.stack, self.portal = self.stack, None, None
+                stack.close()
+
+
+@attrs.frozen
+class Applied:
+    """A term that was run here and now."""
+
+    id: str
+    value: Any = None
+    error: BaseException | None = None
+
+    def result(self) -> Any:
+        """Return the value.
+
+        Raises:
+            TaskFailed: It failed.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    @property
+    def successful(self) -> bool:
+        """Whether it ended well."""
+        return self.error is None
+
+
+def apply(app: Motet, term: Term[Any, Any]) -> Applied:
+    """Run a term with a worker of its own on a private memory backend, until nothing is left to do.
+
+    Delays and retries pass at once: the clock jumps when everybody waits.
+    """
+    outcome: list[Applied] = []
+
+    def run() -> None:
+        outcome.append(anyio.run(_applied, app, term))
+
+    try:
+        sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        run()
+    else:
+        thread = threading.Thread(target=run, name="motet-apply")
+        thread.start()
+        thread.join()
+    if not outcome:
+        raise UsageError("the term could not be applied; the error is printed above")
+    return outcome[0]
+
+
+async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
+    from motet.app import Motet
+
+    clock = JumpingClock()
+    inner = Motet("memory://", result_ttl=app.result_ttl, clock=clock, ids=app.ids, rng=app.rng)
+    inner.registry.definitions = app.registry.definitions
+    backend = MemoryBackend(World(clock, app.lease))
+    inner.attach(backend)
+    run, _ = await inner.submitter.submit(term, {})
+    handle = inner.handle_of(run, term)
+    options = Options(burst=True, lease_thread=False)
+    worker = Worker(backend, inner.registry, options, clock=clock, ids=app.ids, rng=app.rng, app=inner)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.serve)
+        try:
+            value = await handle.result()
+            applied = Applied(run, value)
+        except (TaskFailed, TaskCancelled) as error:
+            applied = Applied(run, error=error)
+        group.cancel_scope.cancel()
+    return applied
