@@ -15,10 +15,16 @@ TABLE: dict[int, tuple[type[BackendError], str]] = {
     sqlite3.SQLITE_INTERRUPT: (Unavailable, "the operation was interrupted; try again"),
     sqlite3.SQLITE_NOMEM: (Unavailable, "out of memory"),
     sqlite3.SQLITE_IOERR: (Unavailable, "the disk failed to read or write; look at the system's log"),
-    sqlite3.SQLITE_READONLY: (Rejected, "the file or its directory is read-only for this user: grant write access to both"),
+    sqlite3.SQLITE_READONLY: (
+        Rejected,
+        "the file or its directory is read-only for this user: grant write access to both",
+    ),
     sqlite3.SQLITE_PERM: (Rejected, "no permission: grant this user write access to the file and its directory"),
     sqlite3.SQLITE_FULL: (Rejected, "the disk, or the user's quota, is full: make space; nothing was lost"),
-    sqlite3.SQLITE_CORRUPT: (Rejected, "the file is damaged: stop all workers, then save it with `sqlite3 FILE .recover`"),
+    sqlite3.SQLITE_CORRUPT: (
+        Rejected,
+        "the file is damaged: stop all workers, then save it with `sqlite3 FILE .recover`",
+    ),
     sqlite3.SQLITE_NOTADB: (Rejected, "the file is not an SQLite database: choose another path"),
     sqlite3.SQLITE_CANTOPEN: (Rejected, "the file cannot be opened: is the path a directory, or access denied?"),
     sqlite3.SQLITE_SCHEMA: (Rejected, "the tables were changed by somebody else: restart with matching versions"),

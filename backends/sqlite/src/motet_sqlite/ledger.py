@@ -302,7 +302,9 @@ class Ledger:
             number = None
             if name.endswith(SEPARATOR + RUN):
                 if not made:
-                    made = self.database.rows("SELECT coalesce(max(made), 0) FROM {record} WHERE made IS NOT NULL")[0][0]
+                    made = self.database.rows("SELECT coalesce(max(made), 0) FROM {record} WHERE made IS NOT NULL")[0][
+                        0
+                    ]
                 number = made = made + 1
             rows.append((name, value, expires, number))
         return rows

@@ -54,7 +54,9 @@ def locate(url: str) -> Location:
         raise Rejected(f"{path}: the directory {path.parent} does not exist: create it first")
     path = path.resolve()
     if (kind := file_system(path)) in NETWORK:
-        raise Rejected(f"{path}: {kind} is a network file system, where SQLite loses data: use a local disk, or a broker")
+        raise Rejected(
+            f"{path}: {kind} is a network file system, where SQLite loses data: use a local disk, or a broker"
+        )
     return Location(path, synchronous)
 
 

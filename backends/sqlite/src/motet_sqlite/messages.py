@@ -94,7 +94,11 @@ def turn(database: Database, now: float) -> int:
         now,
         SLICE,
     )
-    for over, values in (("boot = ? AND lease <= ?", (started, uptime())), ("boot < ?", (started,)), ("boot > ?", (started,))):
+    for over, values in (
+        ("boot = ? AND lease <= ?", (started, uptime())),
+        ("boot < ?", (started,)),
+        ("boot > ?", (started,)),
+    ):
         moved += database.change(
             "UPDATE {message} SET state = 0, token = NULL, suspect = 1, deliveries = deliveries + 1"
             f" WHERE seq IN (SELECT seq FROM {{message}} WHERE state = 2 AND {over} ORDER BY lease LIMIT {SLICE})",
@@ -168,7 +172,9 @@ def strike(database: Database, receipt: str) -> int:
     """Count one crash more, and answer how many; 0 when the message is not ours any more."""
     seq, token = seat(receipt)
     rows = database.rows(
-        "UPDATE {message} SET strikes = strikes + 1 WHERE seq = ? AND state = 2 AND token = ? RETURNING strikes", seq, token
+        "UPDATE {message} SET strikes = strikes + 1 WHERE seq = ? AND state = 2 AND token = ? RETURNING strikes",
+        seq,
+        token,
     )
     return int(rows[0][0]) if rows else 0
 
@@ -182,6 +188,8 @@ def cancel(database: Database, ids: Sequence[str]) -> list[bool]:
 
 def find(database: Database, run: str) -> str | None:
     """Say where messages of a run are: held before queued, queued before parked."""
+    if ":" in run:
+        return None
     rows = database.rows(
         "SELECT state FROM {message} WHERE id = ? OR (id >= ? AND id < ?) LIMIT ?", run, f"{run}:", f"{run};", LOOKED_AT
     )
@@ -206,4 +214,7 @@ def queues(database: Database) -> list[QueueInfo]:
     for position, state in enumerate((0, 2, 1)):
         for name, count in database.rows(f"SELECT lane, count(*) FROM {{message}} WHERE state = {state} GROUP BY lane"):
             counts.setdefault(lane_of(name).queue, [0, 0, 0])[position] += count
-    return [QueueInfo(queue, *numbers, queue in stopped) for queue, numbers in sorted(counts.items())]
+    return [
+        QueueInfo(queue, ready, held, parked, queue in stopped)
+        for queue, (ready, held, parked) in sorted(counts.items())
+    ]

@@ -43,7 +43,9 @@ def flags(database: Database, since: str | None, now: float) -> tuple[str, list[
     """Read the flags after a cursor, which is the number of the last flag that was seen."""
     start = int(since or 0)
     rows = database.rows(
-        "SELECT seq, run, segment, first, last FROM {flag} WHERE seq > ? AND at > ? ORDER BY seq", start, now - FLAGS_KEPT
+        "SELECT seq, run, segment, first, last FROM {flag} WHERE seq > ? AND at > ? ORDER BY seq",
+        start,
+        now - FLAGS_KEPT,
     )
     if rows:
         start = rows[-1][0]
@@ -72,7 +74,10 @@ def sweep(database: Database, run: str, limit: int) -> bool:
             last,
             max(0, limit),
         )
-    sql = " UNION ALL ".join(f"SELECT * FROM (SELECT 1 FROM {table} WHERE key >= ? AND key < ? LIMIT 1)" for table in ("{record}", "{barrier}"))
+    sql = " UNION ALL ".join(
+        f"SELECT * FROM (SELECT 1 FROM {table} WHERE key >= ? AND key < ? LIMIT 1)"
+        for table in ("{record}", "{barrier}")
+    )
     return not database.rows(sql, first, last, first, last)
 
 
@@ -94,5 +99,7 @@ def _place(database: Database, before: str | None) -> int:
     if found := database.rows(NUMBER, name):
         return int(found[0][0])
     # Swept since: ids that we make sort by time, so the next lower one is the place.
-    lower = database.rows("SELECT made FROM {record} WHERE key < ? AND made IS NOT NULL ORDER BY key DESC LIMIT 1", name)
+    lower = database.rows(
+        "SELECT made FROM {record} WHERE key < ? AND made IS NOT NULL ORDER BY key DESC LIMIT 1", name
+    )
     return int(lower[0][0]) + 1 if lower else 0

@@ -103,19 +103,22 @@ def _prepare(connection: sqlite3.Connection, location: Location, give_up: float)
     if not others:
         # Only before the first table (M5).
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    if _journal(connection, give_up) != "wal":
+        raise Rejected(f"{location.path}: the file system cannot share memory, so no WAL: use a local disk")
+    connection.execute("PRAGMA cache_size=-8000")
+    connection.execute(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
+
+
+def _journal(connection: sqlite3.Connection, give_up: float) -> str:
+    """Ask for write-ahead logging, and return what we got."""
     while True:
         try:
-            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-            break
+            return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
         except sqlite3.OperationalError as error:
             # Two processes that make the file at once: the busy handler is not asked here.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                 raise
             time.sleep(0.01)
-    if mode != "wal":
-        raise Rejected(f"{location.path}: the file system cannot share memory, so no WAL: use a local disk")
-    connection.execute("PRAGMA cache_size=-8000")
-    connection.execute(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
 
 
 def _namespace(connection: sqlite3.Connection, location: Location, namespace: str) -> int:
@@ -125,7 +128,9 @@ def _namespace(connection: sqlite3.Connection, location: Location, namespace: st
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
-            raise Rejected(f"{location.path}: its tables are of version {version}, this is {SCHEMA}: upgrade motet-sqlite")
+            raise Rejected(
+                f"{location.path}: its tables are of version {version}, this is {SCHEMA}: upgrade motet-sqlite"
+            )
         if version == 0:
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             connection.execute(f"PRAGMA user_version={SCHEMA}")

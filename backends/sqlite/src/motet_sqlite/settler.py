@@ -11,7 +11,7 @@ from motet_sqlite.ledger import Ledger
 from motet_sqlite.request import Step
 
 if TYPE_CHECKING:
-    from motet_sqlite.backend import Desk
+    from motet_sqlite.desk import Desk
 
 __all__ = ["SqliteSettler"]
 

@@ -12,7 +12,7 @@ import anyio
 from motet.ports import Clock
 
 if TYPE_CHECKING:
-    from motet_sqlite.backend import Desk
+    from motet_sqlite.desk import Desk
 
 __all__ = ["SqliteSignals", "SqliteWakeups"]
 

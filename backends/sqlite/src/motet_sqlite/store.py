@@ -13,7 +13,7 @@ from motet_sqlite.ledger import Ledger
 from motet_sqlite.request import Kind, Step
 
 if TYPE_CHECKING:
-    from motet_sqlite.backend import Desk
+    from motet_sqlite.desk import Desk
 
 __all__ = ["SqliteStore"]
 
@@ -38,7 +38,9 @@ class SqliteStore:
         await self._desk.do(Step(put))
 
     async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
-        found: list[bytes | None] = await self._desk.look(lambda database: records.get(database, keys, self._desk.now()))
+        found: list[bytes | None] = await self._desk.look(
+            lambda database: records.get(database, keys, self._desk.now())
+        )
         return found
 
     async def drop(self, keys: Sequence[Key]) -> None:

@@ -10,7 +10,7 @@ from motet_sqlite import messages
 from motet_sqlite.request import Kind, Step
 
 if TYPE_CHECKING:
-    from motet_sqlite.backend import Desk
+    from motet_sqlite.desk import Desk
 
 __all__ = ["SqliteTimers"]
 

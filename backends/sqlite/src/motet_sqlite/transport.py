@@ -16,7 +16,7 @@ from motet_sqlite.location import Location
 from motet_sqlite.request import Kind, Receive, Step
 
 if TYPE_CHECKING:
-    from motet_sqlite.backend import Desk
+    from motet_sqlite.desk import Desk
 
 __all__ = ["SqliteTransport"]
 

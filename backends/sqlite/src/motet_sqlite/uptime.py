@@ -6,6 +6,7 @@ A lease by wall time would end for every running task at once when somebody sets
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import time
 from functools import cache
@@ -30,11 +31,13 @@ else:
 @cache
 def boot() -> str:
     """Return what tells this start of the machine from every other; "" where the system has no such name."""
-    if sys.platform == "linux":
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    if sys.platform == "darwin":
-        size = ctypes.c_size_t(64)
-        name = ctypes.create_string_buffer(size.value)
-        ctypes.CDLL(None).sysctlbyname(b"kern.bootsessionuuid", name, ctypes.byref(size), None, 0)
-        return name.value.decode()
-    return ""
+    identity = Path("/proc/sys/kernel/random/boot_id")
+    if identity.exists():
+        return identity.read_text().strip()
+    if os.name != "posix" or not hasattr(libc := ctypes.CDLL(None), "sysctlbyname"):
+        return ""
+    # macOS.
+    size = ctypes.c_size_t(64)
+    name = ctypes.create_string_buffer(size.value)
+    libc.sysctlbyname(b"kern.bootsessionuuid", name, ctypes.byref(size), None, 0)
+    return name.value.decode()

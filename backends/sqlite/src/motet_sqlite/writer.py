@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from motet.failpoints import hit
-from motet.ports import Delivery, Settings
+from motet.ports import Settings
 from motet_sqlite import messages
 from motet_sqlite.database import Database
 from motet_sqlite.errors import of_environment, translate
 from motet_sqlite.ledger import Ledger
 from motet_sqlite.location import Location
+from motet_sqlite.receivers import Dealt, Receivers
 from motet_sqlite.request import Ask, Kind, Receive, Step, Withdraw
 from motet_sqlite.schema import connect
 from motet_sqlite.upkeep import upkeep
@@ -42,15 +43,13 @@ FAILPOINTS = (
 )
 """Where a test may kill the process (`motet.failpoints`)."""
 
-POLL = 0.25
-"""The backstop for lost wake-ups: `PRAGMA data_version` takes 4 us."""
 UPKEEP = 60.0
+LISTENING = 1.0
+"""How often an idle process that waits for results sees whether its socket is still there."""
 MOST_STEPS = 2000
 """Steps per transaction: about 50 ms."""
 WEAKER = "normal"
 """Commits without fsync, yet in order: a crash of the machine may undo the last of them, one of a process cannot."""
-
-Dealt = list[tuple[Receive, list[Delivery]]]
 
 
 class Writer:
@@ -74,10 +73,8 @@ class Writer:
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._theirs.setblocking(False)
-        self._receivers: list[Receive] = []
-        self._stirred = False
+        self._receivers = Receivers(settings)
         self._hops = 0
-        self._agenda: messages.Agenda | None = None
         self._version = 0
         self._answered: list[Ask] = []
         self._woken: list[str] = []
@@ -107,34 +104,30 @@ class Writer:
     def serve(self, opened: Ask) -> None:
         """Open the database, answer `opened`, then serve."""
         try:
-            self._open()
+            self._database = connect(self.location, self.settings.namespace, self.settings.timeout)
         except BaseException as error:  # noqa: BLE001 - it is raised where `open` is awaited
-            self.broken = opened.error = translate(error, str(self.location.path))
+            self.broken = opened.error = self._translate(error)
             self._close_sockets()
             self.tell([opened], [])
             return
+        self._bell = Bell(self.location.path)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._ours, selectors.EVENT_READ)
         self.tell([opened], [])
         try:
             while self._inbox or not self._stopping:
                 self._round()
         except BaseException as error:  # noqa: BLE001 - whoever waits is told
-            self.broken = translate(error, str(self.location.path))
+            self.broken = self._translate(error)
         finally:
             self._close()
 
-    def _open(self) -> None:
-        self._database: Database = connect(self.location, self.settings.namespace, self.settings.timeout)
-        self._bell = Bell(self.location.path)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._ours, selectors.EVENT_READ)
-
     def _close(self) -> None:
         """Leave nobody waiting, and nothing behind."""
-        for request in [*self._receivers, *self._inbox]:
-            if isinstance(request, Ask):
-                request.answer, request.error = [], self.broken
-                self._answered.append(request)
-        self._inbox.clear()
+        left = [*self._receivers.waiting, *(each for each in self._inbox if isinstance(each, Ask))]
+        for request in left:
+            request.answer, request.error = [], self.broken
+        self._answered += left
         self._selector.close()
         self._bell.close()
         self._close_sockets()
@@ -145,6 +138,9 @@ class Writer:
     def _close_sockets(self) -> None:
         self._ours.close()
         self._theirs.close()
+
+    def _translate(self, error: BaseException) -> BaseException:
+        return translate(error, str(self.location.path))
 
     def _round(self) -> None:
         self._sleep()
@@ -160,6 +156,14 @@ class Writer:
         self._serve_receivers()
         self._report()
         self._keep_up()
+
+    def _report(self) -> None:
+        if self._answered or self._woken:
+            answered, self._answered = self._answered, []
+            woken, self._woken = self._woken, []
+            self.tell(answered, woken)
+
+    # Waiting.
 
     def _sleep(self) -> None:
         patience = self._patience()
@@ -177,22 +181,11 @@ class Writer:
             self._look_around()
 
     def _patience(self) -> float:
-        """Return for how long there is nothing to do, if nobody calls."""
-        if self._upkeep is not None or (self._stirred and self._receivers):
+        """Return for how many seconds there is nothing to do, if nobody calls."""
+        if self._upkeep is not None:
             return 0.0
-        now = time.monotonic()
-        patience = self._next_upkeep - now
-        if self._receivers:
-            if self._agenda is None:
-                self._agenda = messages.agenda(self._database)
-            first = min(receiver.give_up for receiver in self._receivers)
-            patience = min(patience, POLL, first - now, self._agenda.left(self._now()))
-        elif self._bell.ears:
-            patience = min(patience, 1.0)
-        return patience
-
-    def _now(self) -> float:
-        return self.settings.clock.now().timestamp()
+        patience = min(self._next_upkeep - time.monotonic(), self._receivers.patience(self._database))
+        return min(patience, LISTENING) if self._bell.ears else patience
 
     def _look_around(self) -> None:
         """Nobody called for a while: see whether a wake-up was lost, or our sockets were."""
@@ -204,8 +197,7 @@ class Writer:
         version = self._database.rows("PRAGMA data_version")[0][0]
         if version != self._version:
             self._version = version
-            self._agenda = None
-            self._stirred = True
+            self._receivers.stir()
 
     def listen(self, kind: str) -> None:
         """Have a socket for "w" or "r" from now on; in the thread."""
@@ -218,12 +210,15 @@ class Writer:
         """Read what other processes sent."""
         if heard := self._bell.hear("w"):
             hops = max(datagram[0] for datagram in heard)
-            if self._receivers:
-                self._stirred, self._hops = True, hops
+            if self._receivers.waiting:
+                self._receivers.stir()
+                self._hops = hops
             elif hops > 1:
                 self._bell.ring(len(heard), hops - 1)
         for datagram in self._bell.hear("r"):
             self._woken += filter(self.listened_to, datagram.decode().split("\n"))
+
+    # Requests.
 
     def _collect(self) -> list[Ask]:
         """Take requests out of the inbox; looks are answered, receivers join the others."""
@@ -235,7 +230,7 @@ class Writer:
                 case Withdraw():
                     asked += self._withdraw(request.request)
                 case Receive():
-                    self._receivers.append(request)
+                    self._receivers.waiting.append(request)
                 case Ask(look=None):
                     asked.append(request)
                     count += len(request.steps)
@@ -245,8 +240,8 @@ class Writer:
 
     def _withdraw(self, receiver: Receive) -> list[Ask]:
         """Forget a receiver that was cancelled; give back what it was given in the same moment (T5)."""
-        if receiver in self._receivers:
-            self._receivers.remove(receiver)
+        if receiver in self._receivers.waiting:
+            self._receivers.waiting.remove(receiver)
         if not receiver.answer:
             return []
         receipts = [delivery.receipt for delivery in receiver.answer]
@@ -262,128 +257,71 @@ class Writer:
         try:
             request.answer = request.look(self._database)
         except Exception as error:  # noqa: BLE001 - it is raised where the request is awaited
-            request.error = translate(error, str(self.location.path))
+            request.error = self._translate(error)
         self._answered.append(request)
-
-    # Writing.
 
     def _write(self, steps: Sequence[Step]) -> None:
         """Do the steps together, or, when one of them is bad, each by itself."""
         try:
-            self._attempt(steps, self._receivers)
+            self._attempt(steps)
         except Exception as error:  # noqa: BLE001 - it is raised where the step is awaited
-            self._stirred = True
+            self._receivers.stir()
             if len(steps) == 1 or of_environment(error):
                 for step in steps:
-                    step.error = translate(error, str(self.location.path))
+                    step.error = self._translate(error)
                 return
             for step in steps:
                 self._write([step])
 
-    def _attempt(self, steps: Sequence[Step], receivers: Sequence[Receive]) -> None:
-        """One transaction: the steps, then whatever that, or time, makes ready for receivers."""
+    def _serve_receivers(self) -> None:
+        """Look for those who are new, or have reason to hope, without a transaction if there is nothing."""
+        receivers = self._receivers
+        try:
+            if receivers.hopeful() and receivers.promising(self._database):
+                self._attempt([])
+        except Exception as error:  # noqa: BLE001 - it is raised where `receive` is awaited
+            self._answered += receivers.fail(self._translate(error))
+        self._answered += receivers.dismiss()
+        if receivers.waiting:
+            self.listen("w")
+            if self._hops > 1:
+                self._bell.ring(1, self._hops - 1)
+        self._hops = 0
+
+    # Transactions.
+
+    def _attempt(self, steps: Sequence[Step]) -> None:
+        """One transaction: the steps, then whatever that, or time, makes ready for receivers.
+
+        A message is published and received in one, so that a step of a chain costs one fsync.
+        """
         database = self._database
         durable = any(step.durable for step in steps)
         submits = any(step.submits for step in steps)
-        database.sync(self.location.synchronous if durable or self.location.synchronous == "off" else WEAKER)
-        self._agenda = None
+        strength = self.location.synchronous
+        database.sync(strength if durable or strength == "off" else WEAKER)
         with database.transaction():
             hit("after_begin")
-            ledger = Ledger(database, self._now())
+            ledger = Ledger(database, self._receivers.now())
             answers = _carry_out(ledger, steps)
-            dealt = self._deal(ledger, receivers)
-            hit("before_commit")
-            if submits:
-                hit("before_submit_commit")
-            if dealt:
-                hit("before_receive_commit")
-        hit("after_commit")
-        if submits:
-            hit("after_submit_commit")
-        if dealt:
-            hit("after_receive_commit")
+            dealt = self._receivers.deal(ledger) if ledger.ready or self._receivers.hopeful() else []
+            _hit_all("before", submits, dealt)
+        _hit_all("after", submits, dealt)
         for step, answer in zip(steps, answers, strict=True):
             step.answer = answer
-        self._hand_out(ledger, dealt)
+        self._spread(ledger, dealt)
 
-    def _deal(self, ledger: Ledger, receivers: Sequence[Receive]) -> Dealt:
-        """Give each receiver what there is for it; a message published in this transaction needs no second one."""
-        if not (ledger.ready or self._stirred or any(receiver.fresh for receiver in receivers)):
-            return []
-        database = self._database
-        if messages.agenda(database).arrived(ledger.now):
-            ledger.ready += messages.turn(database, ledger.now)
-        dealt: Dealt = []
-        for receiver in receivers:
-            if not receiver.withdrawn and receiver.limit > 0:
-                taken = messages.take(database, receiver.lanes, receiver.limit, self.settings.lease)
-                if taken:
-                    dealt.append((receiver, taken))
-        return dealt
-
-    def _hand_out(self, ledger: Ledger, dealt: Dealt) -> None:
+    def _spread(self, ledger: Ledger, dealt: Dealt) -> None:
         """After the commit: answer receivers, and wake whom it concerns, in other processes too."""
-        left = ledger.ready
-        for receiver, deliveries in dealt:
-            receiver.answer = deliveries
-            self._receivers.remove(receiver)
-            self._answered.append(receiver)
-            left -= len(deliveries)
+        self._answered += self._receivers.hand_out(dealt)
+        if dealt:
+            self._hops = 0
+        left = ledger.ready - sum(len(deliveries) for _, deliveries in dealt)
         if left > 0:
             self._bell.ring(left)
         if ledger.decided:
             self._woken += filter(self.listened_to, ledger.decided)
             self._bell.announce(ledger.decided)
-
-    # Receivers.
-
-    def _serve_receivers(self) -> None:
-        """Look for those who are new, or have reason to hope, without a transaction if there is nothing."""
-        receivers = self._receivers
-        if not receivers:
-            return
-        now = time.monotonic()
-        try:
-            if self._stirred or any(receiver.fresh for receiver in receivers) or self._is_time():
-                self._search()
-        except Exception as error:  # noqa: BLE001 - it is raised where `receive` is awaited
-            for receiver in receivers:
-                receiver.error = translate(error, str(self.location.path))
-            self._answered += receivers
-            receivers.clear()
-        for receiver in [each for each in receivers if each.give_up <= now or each.limit <= 0]:
-            receivers.remove(receiver)
-            receiver.answer = []
-            self._answered.append(receiver)
-        if receivers:
-            self.listen("w")
-
-    def _is_time(self) -> bool:
-        return self._agenda is not None and self._agenda.arrived(self._now())
-
-    def _search(self) -> None:
-        hops, self._hops, self._stirred = self._hops, 0, False
-        receivers = self._receivers
-        before = len(receivers)
-        self._agenda = messages.agenda(self._database)
-        if self._agenda.arrived(self._now()) or any(
-            messages.waiting(self._database, receiver.lanes) for receiver in receivers
-        ):
-            for receiver in receivers:
-                receiver.fresh = True
-            self._attempt([], list(receivers))
-        for receiver in receivers:
-            receiver.fresh = False
-        if hops > 1 and len(receivers) == before:
-            self._bell.ring(1, hops - 1)
-
-    # Afterwards.
-
-    def _report(self) -> None:
-        if self._answered or self._woken:
-            answered, self._answered = self._answered, []
-            woken, self._woken = self._woken, []
-            self.tell(answered, woken)
 
     def _keep_up(self) -> None:
         """Do a slice of upkeep when it is time for a round."""
@@ -392,14 +330,14 @@ class Writer:
                 return
             self._next_upkeep = time.monotonic() + UPKEEP
             timeout = int(self.settings.timeout.total_seconds() * 1000)
-            self._upkeep = upkeep(self._database, self._now, timeout)
+            self._upkeep = upkeep(self._database, self._receivers.now, timeout)
         self._database.sync(WEAKER)
         try:
             next(self._upkeep)
         except StopIteration:
             self._upkeep = None
         except Exception as error:
-            # A busy or full file spoils this round only; a caller will be told by its own request.
+            # A busy or full file spoils this round only; callers are told by their own requests.
             self._upkeep = None
             if not of_environment(error):
                 raise
@@ -416,3 +354,11 @@ def _carry_out(ledger: Ledger, steps: Sequence[Step]) -> list[object]:
     hit("after_flush")
     answers.update((id(step), step.run(ledger)) for step in steps if step.kind is Kind.DEED)
     return [answers[id(step)] for step in steps]
+
+
+def _hit_all(when: str, submits: bool, dealt: Dealt) -> None:
+    hit(f"{when}_commit")
+    if submits:
+        hit(f"{when}_submit_commit")
+    if dealt:
+        hit(f"{when}_receive_commit")
