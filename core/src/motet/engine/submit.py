@@ -124,8 +124,7 @@ class Submitter:
         """Publish a run; False when its id was there already."""
         entry = self.at_once(prepared)
         if entry is None:
-            if "" not in prepared.plan.inline:
-                await self.store_pages(prepared)
+            await self.store_pages(prepared)
             hit("before_start")
             entry = Entry(self.start(prepared))
         hit("before_submit")
@@ -134,7 +133,7 @@ class Submitter:
         return not any(conflict.key.name == RUN for conflict in reply.conflicts)
 
     def start(self, prepared: Prepared) -> Sequence[Op]:
-        """The committing publish of a run whose pages are stored, or travel with it.
+        """The committing publish of a run whose pages are stored.
 
         Where the two ops are not one transaction the message goes first, and whoever begins the run writes a missing
         record. Only an id that the user chose is claimed first: then a second submit completes what the first began.
