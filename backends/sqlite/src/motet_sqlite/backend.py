@@ -13,7 +13,6 @@ from motet.ports import Locks, Settings
 from motet_sqlite.desk import Desk
 from motet_sqlite.location import Location, locate
 from motet_sqlite.settler import SqliteSettler
-from motet_sqlite.signals import SqliteSignals
 from motet_sqlite.store import SqliteStore
 from motet_sqlite.timers import SqliteTimers
 from motet_sqlite.transport import SqliteTransport

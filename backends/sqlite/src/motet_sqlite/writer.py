@@ -17,7 +17,6 @@ from contextlib import suppress
 from motet.failpoints import hit
 from motet.ports import Settings
 from motet_sqlite import messages
-from motet_sqlite.database import Database
 from motet_sqlite.errors import of_environment, translate
 from motet_sqlite.ledger import Ledger
 from motet_sqlite.location import Location

@@ -11,7 +11,7 @@ import anyio
 import attrs
 
 from motet.canvas import advance
-from motet.canvas.advance import RUN, RunInfo, control
+from motet.canvas.advance import RUN, RunInfo, claim_key, control
 from motet.canvas.compile import Catalog, Compiled, CompiledPage, Origin, compile_term
 from motet.canvas.launching import Submission
 from motet.canvas.plan import Plan, page_key
@@ -130,7 +130,9 @@ class Submitter:
         hit("before_submit")
         (reply,) = await self.backend.settler.settle([entry])
         hit("after_submit")
-        return not any(conflict.key.name == RUN for conflict in reply.conflicts)
+        return not any(
+            conflict.key in (claim_key(prepared.run), Key(prepared.run, RUN)) for conflict in reply.conflicts
+        )
 
     def start(self, prepared: Prepared) -> Sequence[Op]:
         """The committing publish of a run whose pages are stored.
