@@ -478,7 +478,7 @@ def parcel_id(message: Message) -> str:
 
 def alone(plan: Plan, header: Header) -> bool:
     """Say whether the run is one undecorated call, whose only record expires by itself."""
-    if header.size != 1 or header.parent is not None:
+    if header.size != 1 or header.parent is not None or header.given:
         return False
     node = plan.node(Place("", 0))
     return isinstance(node, Leaf) and node.scope is None and not node.stored
