@@ -29,7 +29,7 @@ CREATE TABLE {message} (  -- state: 0 ready, 1 parked, 2 held
     state INTEGER NOT NULL,
     body BLOB NOT NULL,
     due REAL,
-    boot TEXT,
+    boot INTEGER,
     lease REAL,
     token INTEGER,
     deliveries INTEGER NOT NULL DEFAULT 0,
@@ -151,7 +151,12 @@ def _namespace(connection: sqlite3.Connection, location: Location, namespace: st
     return number
 
 
+def _check(location: Location, version: int) -> None:
+    if version > SCHEMA:
+        raise Rejected(f"{location.path}: its tables are of version {version}, this is {SCHEMA}: upgrade motet-sqlite")
+
+
 def _recover(database: Database) -> None:
     """End leases that count from a start that is over, where the system has no name for its starts."""
     if not boot():
-        database.change("UPDATE {message} SET lease = 0 WHERE state = 2 AND boot = '' AND lease > ?", uptime() + 86400)
+        database.change("UPDATE {message} SET lease = 0 WHERE state = 2 AND boot = 0 AND lease > ?", uptime() + 86400)

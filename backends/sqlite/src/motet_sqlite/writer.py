@@ -1,8 +1,8 @@
-"""The thread that does all SQLite work of one open backend: what is asked while a transaction runs is done together
-in the next one, with one fsync for all.
+"""The thread that does all SQLite work of one open backend.
 
-If a batch fails, it is rolled back and its steps are done one by one, so that only the bad one fails. That costs nothing
-while all is well; a savepoint per step would cost 3 us each.
+What is asked while a transaction runs is done together in the next one, with one fsync for all. If a batch fails, it
+is rolled back and its steps are done one by one, so that only the bad one fails. That costs nothing while all is well;
+a savepoint per step would cost 3 us each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from contextlib import suppress
 from motet.failpoints import hit
 from motet.ports import Settings
 from motet_sqlite import messages
-from motet_sqlite.database import Database
 from motet_sqlite.errors import of_environment, translate
 from motet_sqlite.ledger import Ledger
 from motet_sqlite.location import Location
