@@ -124,31 +124,24 @@ def _journal(connection: sqlite3.Connection, give_up: float) -> str:
 def _namespace(connection: sqlite3.Connection, location: Location, namespace: str) -> int:
     """Return the namespace's number, made with its tables if need be."""
     # IMMEDIATE even to read, so that a read-only file is found now.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with Database(connection, 0).transaction():
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
-            raise Rejected(
-                f"{location.path}: its tables are of version {version}, this is {SCHEMA}: upgrade motet-sqlite"
-            )
+            ours = f"this is {SCHEMA}: upgrade motet-sqlite"
+            raise Rejected(f"{location.path}: its tables are of version {version}, {ours}")
         if version == 0:
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             connection.execute(f"PRAGMA user_version={SCHEMA}")
             connection.execute("CREATE TABLE namespace (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
         found = connection.execute("SELECT number FROM namespace WHERE name = ?", (namespace,)).fetchone()
-        if found is None:
-            number: int = connection.execute("INSERT INTO namespace (name) VALUES (?)", (namespace,)).lastrowid or 0
-            tables = Database(connection, number)
-            for statement in TABLES.split(";"):
-                tables.change(statement)
-        else:
-            number = found[0]
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return number
+        if found is not None:
+            return int(found[0])
+        number = connection.execute("INSERT INTO namespace (name) VALUES (?)", (namespace,)).lastrowid
+        assert number is not None
+        tables = Database(connection, number)
+        for statement in TABLES.split(";"):
+            tables.change(statement)
+        return number
 
 
 def _check(location: Location, version: int) -> None:
