@@ -48,6 +48,11 @@ def run(script: str, path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def overwrite(path: Path, data: bytes, after: int = 0) -> None:
+    kept = path.read_bytes()[:after] if after else b""
+    path.write_bytes(kept + data)
+
+
 def pragma(path: Path, name: str) -> object:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -110,7 +115,7 @@ async def test_a_newer_schema_is_refused(path: Path, connect: Connect) -> None:
 
 
 async def test_a_file_that_is_no_database_is_refused(path: Path, connect: Connect) -> None:
-    path.write_bytes(b"not a database, though long enough to be one" * 100)
+    overwrite(path, b"not a database, though long enough to be one" * 100)
 
     with pytest.raises(Rejected, match="not an SQLite database"):
         async with connect():
@@ -128,9 +133,7 @@ async def test_an_old_library_is_refused(connect: Connect, monkeypatch: pytest.M
 async def test_a_damaged_file_is_rejected(path: Path, connect: Connect) -> None:
     async with connect() as backend:
         await backend.transport.publish(parcels(500))
-    raw = bytearray(path.read_bytes())
-    raw[8192:] = b"\xab" * (len(raw) - 8192)
-    path.write_bytes(raw)
+    overwrite(path, b"\xab" * 100_000, after=8192)
 
     with pytest.raises(Rejected, match=r"damaged|not those of this version"):
         async with connect() as backend:
@@ -155,8 +158,8 @@ READ_ONLY = """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights")
-@pytest.mark.parametrize(("mode", "advice"), [(0o777, "read-only for this user"), (0o555, "access denied")])
-def test_a_read_only_file_is_rejected_at_open(mode: int, advice: str) -> None:
+@pytest.mark.parametrize("mode", [0o777, 0o555])
+def test_a_read_only_file_is_rejected_at_open(mode: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "motet.db")
         with closing(connect_to(Location(path), "motet", NOW).connection):
@@ -167,7 +170,7 @@ def test_a_read_only_file_is_rejected_at_open(mode: int, advice: str) -> None:
         found = run(READ_ONLY, path)
         Path(folder).chmod(0o755)
 
-    assert advice in found.stdout, found.stderr
+    assert "read-only for this user" in found.stdout, found.stderr
 
 
 async def test_a_full_disk_is_rejected_and_nothing_is_lost(connect: Connect) -> None:

@@ -123,7 +123,6 @@ def _journal(connection: sqlite3.Connection, give_up: float) -> str:
 
 def _namespace(connection: sqlite3.Connection, location: Location, namespace: str) -> int:
     """Return the namespace's number, made with its tables if need be."""
-    # IMMEDIATE even to read, so that a read-only file is found now.
     with Database(connection, 0).transaction():
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
@@ -135,6 +134,8 @@ def _namespace(connection: sqlite3.Connection, location: Location, namespace: st
             connection.execute("CREATE TABLE namespace (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
         found = connection.execute("SELECT number FROM namespace WHERE name = ?", (namespace,)).fetchone()
         if found is not None:
+            # A write that changes nothing, so that a read-only file is found now: BEGIN IMMEDIATE lets it pass.
+            connection.execute("DELETE FROM namespace WHERE number < 0")
             return int(found[0])
         number = connection.execute("INSERT INTO namespace (name) VALUES (?)", (namespace,)).lastrowid
         assert number is not None
