@@ -69,7 +69,7 @@ class PureEngine:
         task = self.plan.profile(message.place, node).task
         arguments = msgspec.msgpack.decode(node.call)
         given = arguments.get("args", [arguments[name] for name in ("value", "error") if name in arguments])
-        if node.feed:
+        if node.feed and (message.value is not None or message.source is not None):
             given = [self.input(world, message), *given]
         if task == "laws:boom":
             return Record(State.ERR, error=ErrorInfo(kind="exception", message=f"boom {given[-1]}"))

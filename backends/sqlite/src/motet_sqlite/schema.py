@@ -29,7 +29,7 @@ CREATE TABLE {message} (  -- state: 0 ready, 1 parked, 2 held
     state INTEGER NOT NULL,
     body BLOB NOT NULL,
     due REAL,
-    boot TEXT,
+    boot INTEGER,
     lease REAL,
     token INTEGER,
     deliveries INTEGER NOT NULL DEFAULT 0,
@@ -123,35 +123,34 @@ def _journal(connection: sqlite3.Connection, give_up: float) -> str:
 
 def _namespace(connection: sqlite3.Connection, location: Location, namespace: str) -> int:
     """Return the namespace's number, made with its tables if need be."""
-    # IMMEDIATE even to read, so that a read-only file is found now.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with Database(connection, 0).transaction():
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
-            raise Rejected(
-                f"{location.path}: its tables are of version {version}, this is {SCHEMA}: upgrade motet-sqlite"
-            )
+            ours = f"this is {SCHEMA}: upgrade motet-sqlite"
+            raise Rejected(f"{location.path}: its tables are of version {version}, {ours}")
         if version == 0:
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             connection.execute(f"PRAGMA user_version={SCHEMA}")
             connection.execute("CREATE TABLE namespace (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
         found = connection.execute("SELECT number FROM namespace WHERE name = ?", (namespace,)).fetchone()
-        if found is None:
-            number: int = connection.execute("INSERT INTO namespace (name) VALUES (?)", (namespace,)).lastrowid or 0
-            tables = Database(connection, number)
-            for statement in TABLES.split(";"):
-                tables.change(statement)
-        else:
-            number = found[0]
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return number
+        if found is not None:
+            # A write that changes nothing, so that a read-only file is found now: BEGIN IMMEDIATE lets it pass.
+            connection.execute("DELETE FROM namespace WHERE number < 0")
+            return int(found[0])
+        number = connection.execute("INSERT INTO namespace (name) VALUES (?)", (namespace,)).lastrowid
+        assert number is not None
+        tables = Database(connection, number)
+        for statement in TABLES.split(";"):
+            tables.change(statement)
+        return number
+
+
+def _check(location: Location, version: int) -> None:
+    if version > SCHEMA:
+        raise Rejected(f"{location.path}: its tables are of version {version}, this is {SCHEMA}: upgrade motet-sqlite")
 
 
 def _recover(database: Database) -> None:
     """End leases that count from a start that is over, where the system has no name for its starts."""
     if not boot():
-        database.change("UPDATE {message} SET lease = 0 WHERE state = 2 AND boot = '' AND lease > ?", uptime() + 86400)
+        database.change("UPDATE {message} SET lease = 0 WHERE state = 2 AND boot = 0 AND lease > ?", uptime() + 86400)

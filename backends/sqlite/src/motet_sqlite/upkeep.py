@@ -24,7 +24,8 @@ def upkeep(database: Database, now: Callable[[], float], timeout_ms: int) -> Ite
         while _delete(database, sql, now() - kept) == SLICE:
             yield
         yield
-    database.connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+    # A script, because `execute` stops after the first of its steps, and each frees one page.
+    database.connection.executescript(f"PRAGMA incremental_vacuum({PAGES})")
     yield
     # Whoever reads keeps us from it; next time, then. Waiting for a long reader would stop every caller.
     database.connection.execute("PRAGMA busy_timeout=0")
