@@ -15,6 +15,9 @@ __all__ = ["Location", "locate"]
 
 SYNCHRONOUS = ("normal", "full", "off")
 NETWORK = frozenset(
+<<<<<<< HEAD
+    ["9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs"]
+=======
     [
         *(
             "9p",
@@ -34,6 +37,7 @@ NETWORK = frozenset(
         *("ocfs2", "orangefs", "smb2", "smb3", "smbfs", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone"),
         *("fuse.s3fs", "fuse.sshfs"),
     ]
+>>>>>>> sqlite
 )
 """File systems whose locks or shared memory do not reach other machines, where WAL corrupts (sqlite.org/wal.html)."""
 MOUNTS = Path("/proc/self/mountinfo")
