@@ -334,8 +334,7 @@ class Writer:
             if time.monotonic() < self._next_upkeep:
                 return
             self._next_upkeep = time.monotonic() + UPKEEP
-            timeout = int(self.settings.timeout.total_seconds() * 1000)
-            self._upkeep = upkeep(self._database, self._receivers.now, timeout)
+            self._upkeep = upkeep(self._database, self._receivers.now)
         self._database.sync(WEAKER)
         try:
             next(self._upkeep)
