@@ -6,7 +6,7 @@ import json
 import random
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,7 +73,8 @@ class Database:
         """Try again until the file is free.
 
         SQLite's own handler soon sleeps 50 to 100 ms, and starves beside a process that writes all the time: with four
-        busy workers one of them got nothing for a second. Looking twice a millisecond, each waits 70 ms at most.
+        busy workers one of them got nothing for a second. Looking about twice a
+        millisecond, the slowest settle of four that shared 60,000 messages took 70 ms.
         """
         give_up = time.monotonic() + self.patience
         while True:
@@ -106,7 +107,7 @@ class Database:
             self._synchronous = mode
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None, None, None]:
         """Write whole or not at all; waits for other writers."""
         self._execute("BEGIN IMMEDIATE")
         try:

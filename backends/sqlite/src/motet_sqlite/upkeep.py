@@ -15,7 +15,7 @@ FLAGS_KEPT = 3600.0
 
 
 def upkeep(database: Database, now: Callable[[], float]) -> Iterator[None]:
-    """Do one round, a short transaction (2 to 20 ms) between two `yield`s, so that callers come in between."""
+    """Do one round in short transactions (1 ms each, the checkpoint 7 ms); callers come in at every `yield`."""
     for sql in (
         "DELETE FROM {record} WHERE key IN (SELECT key FROM {record} WHERE expires <= ? LIMIT ?)",
         "DELETE FROM {flag} WHERE seq IN (SELECT seq FROM {flag} WHERE at <= ? LIMIT ?)",
