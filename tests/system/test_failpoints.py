@@ -17,9 +17,8 @@ import pytest
 
 pytest.importorskip("motet_sqlite")
 
-from motet_sqlite import FAILPOINTS  # noqa: E402 - after the import that may skip
-
-from motet import Motet  # noqa: E402
+from motet import Motet
+from motet_sqlite import FAILPOINTS
 
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("MOTET_KILLS", "2"))
@@ -38,7 +37,12 @@ class Fleet:
     def __init__(self, folder: Path, *, width: int = 6) -> None:
         self.url = f"sqlite:///{folder}/kill.db"
         self.history = folder / "history"
-        self.environment = {**os.environ, "KILL_URL": self.url, "KILL_HISTORY": str(self.history), "KILL_WIDTH": str(width)}
+        self.environment = {
+            **os.environ,
+            "KILL_URL": self.url,
+            "KILL_HISTORY": str(self.history),
+            "KILL_WIDTH": str(width),
+        }
         self.environment.pop("MOTET_FAILPOINTS", None)
         self.expected = sum(range(width)) + 1200
 

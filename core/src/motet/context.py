@@ -59,8 +59,8 @@ class Context:
     """Counts from 1."""
     task: str
     deadline: datetime | None = None
-    headers: dict[str, str] = attrs.field(factory=dict)
-    spawned: list[Spawn] = attrs.field(factory=list, repr=False)
+    headers: dict[str, str] = attrs.field(factory=dict[str, str])
+    spawned: list[Spawn] = attrs.field(factory=list[Spawn], repr=False)
     report: Callable[[int, int], None] | None = attrs.field(default=None, repr=False)
     stopping: Callable[[], bool] | None = attrs.field(default=None, repr=False)
 

@@ -170,6 +170,7 @@ async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
     handle = inner.handle_of(run, term)
     options = Options(lease_thread=False)
     worker = Worker(backend, inner.registry, options, clock=clock, ids=app.ids, rng=app.rng, app=inner)
+    applied = Applied(run)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.serve)
         try:
