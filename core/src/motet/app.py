@@ -5,18 +5,19 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Token
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
+import msgspec
 
 from motet.backends import masked, open_backend
-from motet.canvas.terms import Chain, Group, Launcher, Recovered, Signature, Submission, Term, current
+from motet.canvas.launching import Launcher, Submission, current
+from motet.canvas.terms import Chain, Group, Recovered, Signature, Term
 from motet.codec import decode
 from motet.engine.client import Client
 from motet.engine.plans import Plans
@@ -26,6 +27,7 @@ from motet.errors import UsageError
 from motet.handle import GroupHandle, Handle
 from motet.identity import check_id
 from motet.options import seconds
+from motet.outcome import ErrorInfo
 from motet.portal import Applied, SyncApp, apply
 from motet.ports import Backend, Clock, Ids, Rng, Settings
 from motet.ports.ambient import RandomIds, SystemClock, SystemRng
@@ -35,6 +37,8 @@ from motet.worker.loop import Options, Worker
 
 __all__ = ["Motet"]
 
+T = TypeVar("T")
+
 log = logging.getLogger("motet.app")
 
 
@@ -42,7 +46,7 @@ class Motet:
     """An app: a registry of tasks and the backend that carries them.
 
     `url` names the backend; the variable `MOTET_URL` overrides it. Durations are seconds or `timedelta`. `include`
-    lists modules that define tasks; a worker or the CLI imports them when it starts.
+    lists modules that define tasks; a worker or the CLI imports them when it starts. `stands_for` is for eager runs.
     """
 
     def __init__(
@@ -58,8 +62,10 @@ class Motet:
         clock: Clock | None = None,
         ids: Ids | None = None,
         rng: Rng | None = None,
+        stands_for: Motet | None = None,
     ) -> None:
-        self.url = os.environ.get("MOTET_URL") or url
+        self.url = url if stands_for is not None else os.environ.get("MOTET_URL") or url
+        self.original = stands_for
         self.namespace = check_id(namespace)
         self.include = tuple(include)
         self.state = state
@@ -79,7 +85,6 @@ class Motet:
         self._submitter: Submitter | None = None
         self._token: Token[Launcher | None] | None = None
         self._pid = 0
-        _warn_if_loaded_twice()
 
     def __repr__(self) -> str:
         return f"<Motet {masked(self.url)}>"
@@ -153,43 +158,51 @@ class Motet:
         Raises:
             UsageError: The app is not open.
         """
-        if self._backend is None:
+        return self._opened(self._backend)
+
+    @staticmethod
+    def _opened(part: T | None) -> T:
+        if part is None:
             raise UsageError("the app is not open: `async with app:` around this, or app.sync in synchronous code")
-        return self._backend
+        return part
 
     @property
     def client(self) -> Client:
         """What handles work with."""
-        if self._client is None:
-            raise UsageError("the app is not open: `async with app:` around this, or app.sync in synchronous code")
-        return self._client
+        return self._opened(self._client)
+
+    @property
+    def submitter(self) -> Submitter:
+        """What sends terms."""
+        return self._opened(self._submitter)
 
     # Submit and wait.
 
     async def launch(self, term: Term[Any, Any], options: Submission) -> Handle[Any]:
         """Submit a term; `term.submit` calls it."""
-        if self._submitter is None:
-            raise UsageError("the app is not open: `async with app:` around this, or app.sync in synchronous code")
         self._own(term)
-        run, _ = await self._submitter.submit(term, options)
-        return self._handle(run, term)
+        run, _ = await self.submitter.submit(term, options)
+        return self.handle_of(run, term)
 
     async def submit_many(self, terms: Iterable[Term[Any, Any]]) -> list[Handle[Any]]:
         """Submit many terms, each a run of its own, in as few round trips as the backend allows."""
         given: Sequence[Term[Any, Any]] = list(terms)
         for term in given:
             self._own(term)
-        if self._submitter is None:
-            raise UsageError("the app is not open: `async with app:` around this, or app.sync in synchronous code")
-        runs = await self._submitter.submit_many(given)
-        return [self._handle(run, term) for run, term in zip(runs, given, strict=True)]
+        runs = await self.submitter.submit_many(given)
+        return [self.handle_of(run, term) for run, term in zip(runs, given, strict=True)]
+
+    def stands_for(self, other: Launcher) -> bool:
+        """Whether terms of another app are submitted here: an eager run stands for the app that it was asked of."""
+        return other is self or other is self.original
 
     def _own(self, term: Term[Any, Any]) -> None:
         home = term.home
-        if home is not None and home is not self:
+        if home is not None and not self.stands_for(home):
             raise UsageError(f"this term's tasks belong to {home!r}, not to {self!r}")
 
-    def _handle(self, run: str, term: Term[Any, Any]) -> Handle[Any]:
+    def handle_of(self, run: str, term: Term[Any, Any]) -> Handle[Any]:
+        """Return the handle of a run that this process has submitted."""
         kind = GroupHandle if isinstance(term, Group) else Handle
         return kind(self.client, run, self.reader(term), known=True)
 
@@ -209,7 +222,7 @@ class Motet:
             case Chain(steps=steps) if steps:
                 return self.reader(steps[-1])
             case Group(members=members):
-                return group_reader([self.reader(member) for member in members[:1]], members, self.reader)
+                return group_reader(members, self.reader)
             case Recovered():
                 return decode
             case _:
@@ -242,34 +255,22 @@ class Motet:
         return Worker(self.backend, self.registry, chosen, clock=self.clock, ids=self.ids, rng=self.rng, app=self)
 
 
+TAG = b"\xa5motet\xa5error"
+
+
 def group_reader(
-    first: list[Callable[[bytes], Any]], members: Sequence[Term[Any, Any]], reader: Callable[[Term[Any, Any]], Any]
+    members: Sequence[Term[Any, Any]], reader: Callable[[Term[Any, Any]], Callable[[bytes], Any]]
 ) -> Callable[[bytes], Any]:
     """Return what reads a group's list, each member by its own type."""
-    import msgspec
-
-    from motet.outcome import ErrorInfo
-
     raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
     error = msgspec.msgpack.Decoder(ErrorInfo)
 
     def read(raw: bytes) -> list[Any]:
         values: list[Any] = []
         for member, each in zip(members, raws.decode(raw), strict=True):
-            if b"\xa5motet\xa5error" in bytes(each)[:16]:
-                values.append(error.decode(each))
-                continue
-            values.append(reader(member)(bytes(each)))
+            # With `collect` a member that failed stands in the list as its error, marked by its tag.
+            failed = TAG in bytes(each)[:16]
+            values.append(error.decode(each) if failed else reader(member)(bytes(each)))
         return values
 
     return read
-
-
-def _warn_if_loaded_twice() -> None:
-    """A file that is `__main__` and imported by name has two apps; its tasks would be registered in both."""
-    main = sys.modules.get("__main__")
-    frame = sys._getframe(2)
-    path = frame.f_globals.get("__file__")
-    name = frame.f_globals.get("__name__")
-    if path and name != "__main__" and getattr(main, "__file__", None) == path:
-        log.warning("%s is loaded twice, as __main__ and as %s: put the app in its own module", path, name)

@@ -64,7 +64,7 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt and redelivery of this node: give it to systems that can refuse a second effect."""
+        """The same in every attempt and redelivery: give it to systems that can refuse a second effect."""
         return f"{self.run_id}:{self.id}"
 
     def replace(self, term: Term[Never, Any]) -> Any:

@@ -21,7 +21,7 @@ __all__ = ["GroupHandle", "Handle", "Progress", "Status"]
 V = TypeVar("V", covariant=True, default=Any)
 T = TypeVar("T", default=Any)
 
-Name = Literal["pending", "running", "success", "failure", "cancelled", "gone"]
+Name = Literal["pending", "running", "success", "failure", "cancelled", "skipped", "gone"]
 ROOT = Place("", 0)
 NAMES: dict[State, Name] = {State.OK: "success", State.ERR: "failure", State.CANCELLED: "cancelled"}
 
@@ -36,7 +36,11 @@ class Progress:
 
 @attrs.frozen(kw_only=True)
 class Status:
-    """A run at one moment. `running` is advisory; the terminal states are final."""
+    """A run at one moment. `running` is advisory; the terminal states are final.
+
+    `skipped` is a node that never ran, because something around it was decided first: an earlier step failed, or the
+    scope was cancelled.
+    """
 
     id: str
     state: Name
@@ -47,7 +51,7 @@ class Status:
     @property
     def ready(self) -> bool:
         """Whether it has ended, in whichever way."""
-        return self.state in ("success", "failure", "cancelled", "gone")
+        return self.state in ("success", "failure", "cancelled", "skipped", "gone")
 
     @property
     def successful(self) -> bool:
@@ -135,6 +139,8 @@ class Handle(Generic[V]):
         )
 
     async def _undecided(self, counts: Counts) -> Name:
+        if self.place != ROOT and await self.client.passed_over(self.id, self.place):
+            return "skipped"
         if not self._known:
             await self.client.require(self.id)
         if counts.completed:
@@ -254,8 +260,7 @@ class GroupHandle(Handle[list[T]]):
             TaskFailed, TaskCancelled, ResultTimeout, ResultGone, UnknownRun: As `result`.
         """
         try:
-            values: list[T] = await self.result(timeout)
-            return values
+            return await self.result(timeout)
         except (ResultTimeout, ResultGone):
             raise
         except ResultError:

@@ -33,10 +33,10 @@ class Place(NamedTuple):
     """A node of a run. `segment` is empty in the plan that was submitted, and names a splice otherwise."""
 
     segment: str
-    index: int
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.segment}.{self.index}" if self.segment else str(self.index)
+        return f"{self.segment}.{self.number}" if self.segment else str(self.number)
 
 
 class Key(NamedTuple):

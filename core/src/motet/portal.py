@@ -16,12 +16,14 @@ import sniffio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import TypeVar
 
-from motet.canvas.terms import Submission, Term
+from motet.canvas.launching import Submission
+from motet.canvas.terms import Term
 from motet.errors import TaskCancelled, TaskFailed, UsageError
 from motet.handle import Handle, Status
 from motet.memory import MemoryBackend
 from motet.memory.clock import JumpingClock
 from motet.memory.world import World
+from motet.options import CONTROL
 from motet.worker.loop import Options, Worker
 
 if TYPE_CHECKING:
@@ -159,20 +161,28 @@ async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
     from motet.app import Motet
 
     clock = JumpingClock()
-    inner = Motet("memory://", result_ttl=app.result_ttl, clock=clock, ids=app.ids, rng=app.rng)
+    inner = Motet("memory://", stands_for=app, result_ttl=app.result_ttl, clock=clock, ids=app.ids, rng=app.rng)
     inner.registry.definitions = app.registry.definitions
     backend = MemoryBackend(World(clock, app.lease))
     inner.attach(backend)
-    run, _ = await inner._submitter.submit(term, {})  # type: ignore[union-attr]  # attached above
-    handle = inner._handle(run, term)
-    options = Options(burst=True, lease_thread=False)
+    run, _ = await inner.submitter.submit(term, {})
+    handle = inner.handle_of(run, term)
+    options = Options(lease_thread=False)
     worker = Worker(backend, inner.registry, options, clock=clock, ids=app.ids, rng=app.rng, app=inner)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.serve)
         try:
-            value = await handle.result()
-            applied = Applied(run, value)
+            applied = Applied(run, await handle.result())
         except (TaskFailed, TaskCancelled) as error:
             applied = Applied(run, error=error)
+        await _callbacks_done(backend)
         group.cancel_scope.cancel()
     return applied
+
+
+async def _callbacks_done(backend: MemoryBackend) -> None:
+    """Let callbacks and spawned runs end too; what is parked on the internal lane is only the sweeping."""
+    while any(
+        info.ready or info.held or (info.parked and info.queue != CONTROL.queue) for info in await backend.queues()
+    ):
+        await anyio.sleep(0)

@@ -173,9 +173,8 @@ def _branch(
                 if (yield op):
                     return
             case Arrive():
-                if op.failed == UP:
-                    op = Arrive(op.key, op.slot, up, op.then_ok, op.then_err)
-                arrival: Arrival | None = yield op
+                counted = op if op.failed != UP else Arrive(op.key, op.slot, up, op.then_ok, op.then_err)
+                arrival: Arrival | None = yield counted
                 if arrival is None:
                     return
                 yield from _branch(_chosen(op, arrival), arrival.failed, atomic, repeated, conflicts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -29,9 +29,6 @@ class Registry:
         self.result_ttl = result_ttl
         self.definitions: dict[str, Definition] = {}
         self.profiles: dict[str, Profile] = {}
-
-    def __iter__(self) -> Iterable[Definition]:
-        return iter(self.definitions.values())
 
     def register(self, definition: Definition) -> None:
         """Take a definition in.

@@ -24,6 +24,11 @@ def names(types: Any) -> tuple[str, ...]:
     return tuple(each if isinstance(each, str) else each.__qualname__ for each in types)
 
 
+def base_delay(value: float | timedelta) -> float:
+    """Read the first wait."""
+    return seconds(value, "the base delay")
+
+
 @attrs.frozen
 class RetryPolicy:
     """Decides whether a failed attempt is followed by another, and when.
@@ -49,7 +54,7 @@ class NoRetry(RetryPolicy):
 class _Counted(RetryPolicy):
     """Waits a number of times; `on` and `never` choose by exception type, subclasses included."""
 
-    base: float = attrs.field(default=10.0, converter=lambda value: seconds(value, "the base delay"))
+    base: float = attrs.field(default=10.0, converter=base_delay)
     max_retries: int = attrs.field(default=5)
     cap: float | None = attrs.field(default=None, kw_only=True)
     jitter: float = attrs.field(default=0.0, kw_only=True)

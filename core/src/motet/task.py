@@ -26,7 +26,8 @@ import attrs
 from typing_extensions import TypeVar
 
 from motet.binding import Binding
-from motet.canvas.terms import Group, Launcher, Signature, group
+from motet.canvas.launching import Launcher
+from motet.canvas.terms import Group, Signature, group
 from motet.context import Context, injected
 from motet.errors import UsageError
 from motet.options import Priority, Size, check_options
@@ -84,7 +85,8 @@ class TaskFunction(Generic[P, T]):
     def __init__(self, definition: Definition, app: Launcher) -> None:
         self.definition = definition
         self.app = app
-        update_wrapper(self, definition.fn)
+        wrapper: Any = self
+        update_wrapper(wrapper, definition.fn)
 
     @property
     def name(self) -> str:
@@ -186,6 +188,7 @@ class TaskOptions(Protocol):
 
     def register(self, definition: Definition) -> None:
         """Take a definition in."""
+        ...
 
 
 @attrs.frozen
@@ -282,6 +285,6 @@ def file_module(path: Path) -> str:
     """The name by which a file is imported from the folder above its outermost package."""
     path = path.resolve()
     parts = [path.stem]
-    while (path := path.parent) and (path / "__init__.py").exists():
+    while ((path := path.parent) / "__init__.py").exists():
         parts.insert(0, path.name)
     return ".".join(parts)

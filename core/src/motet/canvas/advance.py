@@ -120,7 +120,12 @@ def launch(
         ops.append(Put(page_key(plan.run, "", 0), page))
         if due is None:
             return ops + flow.begin("", NO_INPUT)
-    return [*ops, Publish((flow.order(Order.START, Place("", 0), due=due),))]
+    return [*ops, start(plan, now, due)]
+
+
+def start(plan: Plan, now: datetime, due: datetime | None = None) -> Publish:
+    """Ask a worker to begin a run; the plan travels along when it is small."""
+    return Publish((_Flow(plan, now).order(Order.START, Place("", 0), due=due),))
 
 
 def begin(plan: Plan, message: Message, now: datetime) -> list[Op]:
@@ -238,7 +243,7 @@ class _Flow:
 
     def fed_by(self, place: Place, record: Record) -> Fed:
         """Say how the outcome of a node is handed on: small values as they are, the rest by reference."""
-        source = record.source or Ref(self.plan.run, place.segment, place.index)
+        source = record.source or Ref(self.plan.run, place.segment, place.number)
         if record.error is not None:
             error = pack(record.error)
             return Fed(error if len(error) <= INLINE else None, source)
@@ -282,9 +287,9 @@ class _Flow:
                     ops.append(Arrive(key, node.slot, int(state != State.OK), ok, err))
                     return None
                 case Chain(count=count) if state == State.OK and node.slot + 1 < count:
-                    return Place(place.segment, place.index + span(node)), fed
+                    return Place(place.segment, place.number + span(node)), fed
                 case Recover() if state == State.ERR and node.slot == 0:
-                    return Place(place.segment, place.index + span(node)), fed
+                    return Place(place.segment, place.number + span(node)), fed
                 case Leaf():
                     fed = self.kept(place, state, fed)
                 case _:
@@ -301,7 +306,7 @@ class _Flow:
         """The record of a node whose outcome is that of one inside it: by reference, whatever its size."""
         if fed.source is None and fed.value is not None:
             return Record(state, fed.value)
-        return Record(state, source=Ref(self.plan.run, inner.segment, inner.index))
+        return Record(state, source=Ref(self.plan.run, inner.segment, inner.number))
 
     def completion(self, place: Place, state: State) -> list[Op]:
         """What happens when a barrier completes so; shared, so that d nested groups give 2 d branches, not 2^d."""
@@ -316,7 +321,7 @@ class _Flow:
             ok, err = self.completion(outside, State.OK), self.completion(outside, State.ERR)
             ops.append(Arrive(barrier_key(self.plan.run, outside), node.slot, UP, ok, err))
             return ops
-        fed = Fed(source=Ref(self.plan.run, place.segment, place.index))
+        fed = Fed(source=Ref(self.plan.run, place.segment, place.number))
         ops.append(self.once(place, Record(state, source=fed.source)))
         if self.depth >= NESTED:
             ops.append(Publish((self.order(Order.RESUME, place),)))
@@ -330,10 +335,10 @@ class _Flow:
 
     def shut(self, place: Place) -> list[Op]:
         """Close a scope: no settlement continues inside, and workers drop what is queued of it."""
-        last = place.index + span(self.plan.node(place)) - 1
+        last = place.number + span(self.plan.node(place)) - 1
         return [
             Put(closed_key(self.plan.run, place), b""),
-            Flag(self.plan.run, place.segment, place.index, last),
+            Flag(self.plan.run, place.segment, place.number, last),
         ]
 
     def call_back(self, ops: list[Op], node: Node, state: State, fed: Fed) -> None:
@@ -390,10 +395,13 @@ class _Flow:
                 case Group():
                     return self.enter_group(ops, place, node, fed)
                 case Chain(count=0):
-                    empty = fed if fed != NO_INPUT else Fed(NIL)
-                    ops.append(self.once(place, Record(State.OK, empty.value, None if empty.value else empty.source)))
-                    return place, State.OK, empty
-            place = Place(place.segment, place.index + 1)
+                    # It hands on what it was given, be it nothing; its own value is then None.
+                    value = NIL if fed == NO_INPUT else fed.value
+                    ops.append(self.once(place, Record(State.OK, value, None if value else fed.source)))
+                    return place, State.OK, fed
+                case Chain() | Recover():
+                    pass
+            place = Place(place.segment, place.number + 1)
             node = self.plan.node(place)
 
     def enter_group(self, ops: list[Op], place: Place, node: Group, fed: Fed) -> Decided | None:
@@ -436,14 +444,14 @@ class _Flow:
         inline = self.plan.inline.get(place.segment, b"")
         fed = NO_INPUT if leaf.feed is None else fed
         source = None if fed.value is not None else fed.source
-        message = Message(VERSION, Order.RUN, self.plan.run, place.segment, place.index, 1, fed.value, source, inline)
+        message = Message(VERSION, Order.RUN, self.plan.run, place.segment, place.number, 1, fed.value, source, inline)
         wait = profile.delay + later
         return self.parcel(message, profile.lane, self.now + timedelta(seconds=wait) if wait else None)
 
     def order(self, order: Order, place: Place, fed: Fed = NO_INPUT, due: datetime | None = None) -> Parcel:
         """An internal message about a node."""
         inline = self.plan.inline.get(place.segment, b"")
-        message = Message(VERSION, order, self.plan.run, place.segment, place.index, 1, fed.value, fed.source, inline)
+        message = Message(VERSION, order, self.plan.run, place.segment, place.number, 1, fed.value, fed.source, inline)
         return self.parcel(message, CONTROL, due)
 
     def parcel(self, message: Message, lane: Lane, due: datetime | None) -> Parcel:

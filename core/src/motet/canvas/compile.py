@@ -42,9 +42,11 @@ class Catalog(Protocol):
         Raises:
             UsageError: The task is unknown, or its arguments are missing, too many, or cannot travel.
         """
+        ...
 
     def ttl(self, term: Term[Any, Any], default: float) -> float:
         """Say how many seconds the result of a term is kept when nothing else is asked for."""
+        ...
 
 
 @attrs.frozen(kw_only=True)

@@ -41,7 +41,7 @@ PAGE_BYTES = 256 * 1024
 
 
 class Profile(msgspec.Struct, frozen=True, array_like=True):
-    """What an engine must know of a leaf without its task: nobody asks the registry after submit. Seconds are floats."""
+    """What an engine must know of a leaf without its task: nobody asks the registry later. Seconds are floats."""
 
     task: str
     queue: str
@@ -257,20 +257,20 @@ class Plan:
 
     def node(self, place: Place) -> Node:
         """Return the node at a place."""
-        page = self.page(place.segment, place.index // FANOUT)
+        page = self.page(place.segment, place.number // FANOUT)
         try:
-            return page.nodes[place.index % FANOUT]
+            return page.nodes[place.number % FANOUT]
         except IndexError:
             raise DecodeError(f"plan of {self.run} has no node {place}") from None
 
     def profile(self, place: Place, leaf: Leaf) -> Profile:
         """Return the profile of a leaf."""
-        return self.page(place.segment, place.index // FANOUT).profiles[leaf.profile]
+        return self.page(place.segment, place.number // FANOUT).profiles[leaf.profile]
 
     def children(self, place: Place, node: Node) -> Iterator[tuple[Place, Node]]:
         """Yield the direct children in order."""
         count = 0 if isinstance(node, Leaf) else node.count
-        index = place.index + 1
+        index = place.number + 1
         for _ in range(count):
             child = Place(place.segment, index)
             below = self.node(child)

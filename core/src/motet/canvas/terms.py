@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Iterable, Mapping
-from contextvars import ContextVar
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Protocol, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, Unpack, overload
 
 import attrs
 from typing_extensions import TypeVar
 
 from motet import codec
+from motet.canvas.data import read_option, written
+from motet.canvas.launching import Launcher, Submission, launcher
 from motet.errors import UsageError
-from motet.options import Options, Priority, check_options, seconds
+from motet.options import Options, check_options, seconds
 
 if TYPE_CHECKING:
     from motet.handle import GroupHandle, Handle
@@ -39,27 +40,6 @@ D = TypeVar("D")
 
 Policy = Literal["wait", "fail_fast", "collect"]
 Form = Literal["call", "map", "starmap"]
-
-
-class Submission(Options, total=False):
-    """What `submit` takes besides arguments."""
-
-    id: str
-    unique: str
-
-
-class Launcher(Protocol):
-    """What submits a term: the app."""
-
-    async def launch(self, term: Term[Any, Any], options: Submission) -> Any:
-        """Compile and publish."""
-
-    def apply(self, term: Term[Any, Any]) -> Any:
-        """Run here and now, on a private memory backend."""
-
-
-current: ContextVar[Launcher | None] = ContextVar("motet.current", default=None)
-"""The app that is open in this context; a term that was read from data uses it."""
 
 
 @attrs.frozen
@@ -148,15 +128,15 @@ class Term(Generic[I, V]):
 
     def _scope_mapping(self) -> dict[str, Any]:
         scope = self.scope
-        written = {
+        fields = {
             "on_success": [callback.to_mapping() for callback in scope.on_success],
             "on_failure": [callback.to_mapping() for callback in scope.on_failure],
             "within": scope.within,
         }
-        return {name: value for name, value in written.items() if value}
+        return {name: value for name, value in fields.items() if value}
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and attrs.astuple(self, recurse=False) == attrs.astuple(other, recurse=False)  # type: ignore[arg-type, misc]  # same type
+        return type(self) is type(other) and attrs.astuple(self, recurse=False) == attrs.astuple(other, recurse=False)
 
     def __hash__(self) -> int:
         return hash(repr(self.to_mapping()))
@@ -185,18 +165,6 @@ class Term(Generic[I, V]):
         """Run the whole term here, on a private memory backend, and return its ended handle."""
         term = self.bind(args, kwargs) if args or kwargs else self
         return launcher(term).apply(term)
-
-
-def launcher(term: Term[Any, Any]) -> Launcher:
-    """Find the app to submit a term with: that of its tasks, else the one that is open here.
-
-    Raises:
-        UsageError: There is neither.
-    """
-    found = term.home or current.get()
-    if found is None:
-        raise UsageError("this term belongs to no app: open one first, `async with app:`")
-    return found
 
 
 def _tuple(value: Iterable[Any]) -> tuple[Any, ...]:
@@ -244,15 +212,15 @@ class Signature(Term[I, V]):
     __hash__ = Term.__hash__
 
     def to_mapping(self) -> dict[str, Any]:
-        written: dict[str, Any] = {"task": self.task, "args": list(self.args), "kwargs": dict(self.kwargs)}
+        fields: dict[str, Any] = {"task": self.task, "args": list(self.args), "kwargs": dict(self.kwargs)}
         optional: dict[str, Any] = {
-            "options": {name: _written(value) for name, value in self.options.items()},
+            "options": {name: written(value) for name, value in self.options.items()},
             "immutable": self.immutable,
             "into": self.parameter,
             "form": self.form if self.form != "call" else None,
             **self._scope_mapping(),
         }
-        return written | {name: value for name, value in optional.items() if value}
+        return fields | {name: value for name, value in optional.items() if value}
 
 
 COMPARED = ("options", "immutable", "parameter", "form", "scope")
@@ -468,7 +436,7 @@ def _read(mapping: Mapping[str, Any]) -> Term[Any, Any]:
                 task,
                 mapping.get("args", ()),
                 dict(mapping.get("kwargs", {})),
-                options={name: _read_option(name, value) for name, value in mapping.get("options", {}).items()},
+                options={name: read_option(name, value) for name, value in mapping.get("options", {}).items()},
                 immutable=mapping.get("immutable", False),
                 parameter=mapping.get("into"),
                 form=mapping.get("form", "call"),
@@ -494,36 +462,6 @@ def _read_scope(mapping: Mapping[str, Any]) -> Scope:
         tuple(map(signature, mapping.get("on_failure", ()))),
         mapping.get("within"),
     )
-
-
-def _written(value: Any) -> Any:
-    """Write an option as JSON can carry it."""
-    from motet import retry  # the data form of a policy is the policy module's business
-
-    if isinstance(value, retry.RetryPolicy):
-        return retry.to_mapping(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value
-
-
-def _read_option(name: str, value: Any) -> Any:
-    from motet import retry
-    from motet.options import Size
-
-    match name, value:
-        case "retry_policy", Mapping():
-            return retry.policy(value)
-        case "priority", int():
-            return Priority(value)
-        case "size", str():
-            return Size(value)
-        case (("eta" | "expires"), str()):
-            return datetime.fromisoformat(value)
-        case _:
-            return value
 
 
 codec.signature_hook = signature

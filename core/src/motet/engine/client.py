@@ -95,10 +95,10 @@ class Client:
             UnknownRun: It does not, or not any more.
         """
         record, outcome = await self.backend.store.get([Key(run, RUN), outcome_key(run, Place("", 0))])
-        if record is None and outcome is None and (await self.backend.transport.find([run]))[0] is None:
-            # It may have ended between the two looks.
-            if await self.decided(run, Place("", 0)) is None:
-                raise UnknownRun(run)
+        known = record is not None or outcome is not None or await self.where(run) is not None
+        # The last look is for a run that ended between the two before.
+        if not known and await self.decided(run, Place("", 0)) is None:
+            raise UnknownRun(run)
         return True
 
     async def value(self, run: str, place: Place, record: Record) -> bytes:
@@ -123,15 +123,21 @@ class Client:
 
     async def cancel(self, run: str, place: Place, reason: str) -> None:
         """Ask for the end of a node: one durable message decides, the flag only makes it fast (C16, H6)."""
-        message = Message(VERSION, Order.CANCEL, run, place.segment, place.index, detail=reason)
+        message = Message(VERSION, Order.CANCEL, run, place.segment, place.number, detail=reason)
         await self.backend.transport.publish([control(message)])
-        last = place.index
+        last = place.number
         try:
             node = await self.node(run, place)
             last += (1 if isinstance(node, Leaf) else node.span) - 1
         except StateLost:
             pass
-        await self.backend.store.flag([Flag(run, place.segment, place.index, last)])
+        await self.backend.store.flag([Flag(run, place.segment, place.number, last)])
+
+    async def passed_over(self, run: str, place: Place) -> bool:
+        """Say whether a node without an outcome will never have one: something around it is decided."""
+        around = await self.ask(run, lambda plan: list(plan.above(place)))
+        records = await self.backend.store.get([outcome_key(run, outer) for outer in around])
+        return any(record is not None for record in records) and await self.decided(run, place) is None
 
     async def node(self, run: str, place: Place) -> Node:
         """Look a node up in the run's plan.
@@ -218,5 +224,5 @@ def _leaves(plan: Plan, place: Place, node: Node) -> int:
         return node.count
     header = plan.header(place.segment)
     return (
-        header.leaves if place.index == 0 else sum(_leaves(plan, child, n) for child, n in plan.children(place, node))
+        header.leaves if place.number == 0 else sum(_leaves(plan, child, n) for child, n in plan.children(place, node))
     )

@@ -9,12 +9,12 @@ import attrs
 import msgspec
 
 from motet.canvas import advance
-from motet.canvas.advance import RUN, Fed, RunInfo, control, outcome_key
+from motet.canvas.advance import RUN, Fed, RunInfo, control, outcome_key, parcel_id
 from motet.canvas.plan import Plan
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import StateLost
-from motet.message import Key, Message, Order, Place, Record, State, pack, read_record
+from motet.message import VERSION, Key, Message, Order, Place, Record, State, pack, read_record
 from motet.outcome import ErrorInfo, Kind
 from motet.ports import Backend, Clock, Delivery
 from motet.program import Conflict, Flag, Once, Op, Publish, Put, doubtful
@@ -46,13 +46,22 @@ class Control:
         Raises:
             StateLost: The run's records are gone; there is nothing left to do.
         """
+        ops = await self._program(message)
+        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
+            return doubtful(ops)
+        return ops
+
+    async def _program(self, message: Message) -> Sequence[Op]:
         plan = self.plans.of(message.run, message.segment, message.plan)
         match message.order:
             case Order.START:
-                ops: Sequence[Op] = await self.plans.ask(plan, lambda known: self.started(known, message))
+                known_record, *_ = await self.backend.store.get([Key(message.run, RUN)])
+                await self.backend.timers.cancel([parcel_id(Message(VERSION, Order.JANITOR, message.run))])
+                begun = known_record is not None
+                return await self.plans.ask(plan, lambda known: self.started(known, message, begun))
             case Order.EXPAND:
                 fed = Fed(message.value, message.source)
-                ops = await self.plans.ask(
+                return await self.plans.ask(
                     plan, lambda known: advance.expand(known, message.place, fed, self.clock.now())
                 )
             case Order.RESUME:
@@ -60,26 +69,23 @@ class Control:
                 if record is None:
                     raise StateLost(message.run, f"the outcome of node {message.place}")
                 decided = record
-                ops = await self.plans.ask(
+                return await self.plans.ask(
                     plan, lambda known: advance.resume(known, message.place, decided, self.clock.now())
                 )
             case Order.CANCEL | Order.TIMEOUT:
-                ops = await self.closed(plan, message)
+                return await self.closed(plan, message)
             case Order.SWEEP:
-                ops = await self.swept(message)
+                return await self.swept(message)
             case Order.JANITOR:
-                ops = await self.tidied(message)
+                return await self.tidied(message)
             case Order.RUN:
                 raise TypeError("a task's message is the worker's to run")
-        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
-            return doubtful(ops)
-        return ops
 
-    def started(self, plan: Plan, message: Message) -> list[Op]:
+    def started(self, plan: Plan, message: Message, recorded: bool) -> list[Op]:
         """Begin a run; it gets its record here if whoever sent the message could not write it."""
         header = plan.header("")
         info = RunInfo(header.name, header.size, header.leaves, self.clock.now().timestamp(), header.ttl)
-        record: list[Op] = [Put(Key(plan.run, RUN), pack(info))] if message.plan else []
+        record: list[Op] = [] if recorded else [Put(Key(plan.run, RUN), pack(info))]
         return record + advance.begin(plan, message, self.clock.now())
 
     async def closed(self, plan: Plan, message: Message) -> list[Op]:

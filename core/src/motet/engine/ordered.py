@@ -30,14 +30,15 @@ class OrderedSettler:
         hit("before_settle")
         steps = walk(entry.program, atomic=False)
         answer: Any = None
-        while True:
+        conflicts: list[Conflict] | None = None
+        while conflicts is None:
             try:
                 op = steps.send(answer)
             except StopIteration as end:
-                conflicts: list[Conflict] = end.value
-                break
-            answer = await self.apply(op)
-            hit(AFTER[type(op)])
+                conflicts = list(end.value)
+            else:
+                answer = await self.apply(op)
+                hit(AFTER[type(op)])
         if entry.delivery is not None and not conflicts:
             hit("before_ack")
             await self.transport.ack([entry.delivery])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,8 +13,9 @@ import attrs
 from motet.canvas import advance
 from motet.canvas.advance import RUN, RunInfo, control
 from motet.canvas.compile import Catalog, Compiled, CompiledPage, Origin, compile_term
+from motet.canvas.launching import Submission
 from motet.canvas.plan import Plan, page_key
-from motet.canvas.terms import Submission, Term
+from motet.canvas.terms import Term
 from motet.errors import Unavailable, UsageError
 from motet.failpoints import hit
 from motet.identity import check_id, derive
@@ -77,12 +79,12 @@ class Submitter:
 
     def prepare(self, term: Term[Any, Any], options: Submission) -> Prepared:
         """Compile a term with its options; no I/O."""
-        given = dict(options)
+        given: dict[str, Any] = dict(options)
         run = self.run_id(given)
         due = self.due(given)
         ttl = seconds(given["result_ttl"], "result_ttl") if given.get("result_ttl") is not None else self.ttl_of(term)
         inner = {name: value for name, value in given.items() if name not in OUTER}
-        chosen = term.set(**inner) if inner else term  # type: ignore[typeddict-item]  # checked by `set`
+        chosen = term.set(**inner) if inner else term
         kept = ttl or self.marker_ttl
         compiled = compile_term(chosen, Origin(run=run, discard=not ttl), self.catalog, ttl=kept)
         return Prepared(run, compiled, "id" in given or "unique" in given, due, self.clock.now())
@@ -124,11 +126,20 @@ class Submitter:
         if entry is None:
             await self.store_pages(prepared)
             hit("before_start")
-            entry = Entry(advance.launch(prepared.plan, prepared.now, prepared.info, due=prepared.due))
+            entry = Entry(self.start(prepared))
         hit("before_submit")
         (reply,) = await self.backend.settler.settle([entry])
         hit("after_submit")
         return not any(conflict.key.name == RUN for conflict in reply.conflicts)
+
+    def start(self, prepared: Prepared) -> Sequence[Op]:
+        """The committing publish of a run whose pages are stored.
+
+        Where the two ops are not one transaction the message goes first, and whoever begins the run writes a missing
+        record. Only an id that the user chose is claimed first: then a second submit completes what the first began.
+        """
+        ops = advance.launch(prepared.plan, prepared.now, prepared.info, due=prepared.due)
+        return ops if prepared.given or self.backend.capabilities.atomic else list(reversed(ops))
 
     async def store_pages(self, prepared: Prepared) -> None:
         """Write the plan, pages first, before anything refers to it; a janitor looks after a client that dies here."""
@@ -137,10 +148,8 @@ class Submitter:
         patience = max(PENDING, PENDING if prepared.due is None else prepared.due - prepared.now + PENDING)
         await self.backend.timers.park([control(janitor, prepared.now + patience)])
         batch: list[Put] = []
-        number = 0
-        for page in (compiled.first, *compiled.rest):
+        for number, page in enumerate(itertools.chain((compiled.first,), compiled.rest)):
             batch += page_puts(run, "", number, page)
-            number += 1
             if len(batch) >= BATCH:
                 await self.backend.store.put(batch)
                 hit("between_pages")

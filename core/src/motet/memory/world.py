@@ -26,6 +26,7 @@ class Waiter(Protocol):
 
     def set(self) -> None:
         """Wake."""
+        ...
 
 
 class Letter:
@@ -206,7 +207,10 @@ class World:
         for letter in self.letters.values():
             state = 1 if letter.receipt else 2 if id(letter) in parked else 0
             counts.setdefault(letter.parcel.lane.queue, [0, 0, 0])[state] += 1
-        return [QueueInfo(queue, *numbers, queue in self.paused) for queue, numbers in sorted(counts.items())]
+        return [
+            QueueInfo(queue, ready, held, waiting, queue in self.paused)
+            for queue, (ready, held, waiting) in sorted(counts.items())
+        ]
 
     # Records.
 

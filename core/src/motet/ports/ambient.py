@@ -20,15 +20,19 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the wall time, aware, in UTC."""
+        ...
 
     def monotonic(self) -> float:
         """Return seconds that never jump, from an arbitrary start."""
+        ...
 
     async def sleep(self, seconds: float) -> None:
         """Return after so many seconds of this clock."""
+        ...
 
     async def wait(self, event: anyio.Event, seconds: float) -> None:
         """Return when the event is set, at the latest after so many seconds of this clock."""
+        ...
 
 
 class Ids(Protocol):
@@ -36,6 +40,7 @@ class Ids(Protocol):
 
     def new(self) -> str:
         """Return an id that nobody else has: 22 base62 characters, later ones greater within a process's clock."""
+        ...
 
 
 class Rng(Protocol):
@@ -43,6 +48,7 @@ class Rng(Protocol):
 
     def roll(self) -> float:
         """Return a number in [0, 1)."""
+        ...
 
 
 class SystemClock:

@@ -37,26 +37,32 @@ class Backend(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
+        ...
 
     @property
     def transport(self) -> Transport:
         """Port T."""
+        ...
 
     @property
     def store(self) -> Store:
         """Port S."""
+        ...
 
     @property
     def timers(self) -> Timers:
         """Port D."""
+        ...
 
     @property
     def signals(self) -> Signals:
         """Port N."""
+        ...
 
     @property
     def settler(self) -> Settler:
         """Port P."""
+        ...
 
     @property
     def locks(self) -> Locks:
@@ -65,6 +71,7 @@ class Backend(Protocol):
         Raises:
             NotSupported: The capability is not declared.
         """
+        ...
 
 
 Opener: TypeAlias = Callable[[str, Settings], AbstractAsyncContextManager[Backend]]

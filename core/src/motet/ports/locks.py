@@ -32,9 +32,12 @@ class Locks(Protocol):
 
     async def acquire(self, locks: Sequence[Lock], owner: str, lease: timedelta) -> int | None:
         """Take every lock, or none."""
+        ...
 
     async def renew(self, owner: str, lease: timedelta) -> bool:
         """Renew all that the owner holds; False when any of it was lost."""
+        ...
 
     async def release(self, owner: str) -> None:
         """Let go of all that the owner holds."""
+        ...

@@ -59,3 +59,4 @@ class Settler(Protocol):
 
     async def settle(self, entries: Sequence[Entry]) -> list[Reply]:
         """Carry the entries out."""
+        ...

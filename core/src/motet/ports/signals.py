@@ -14,6 +14,7 @@ class Wakeups(Protocol):
 
     async def wait(self, limit: timedelta) -> None:
         """Return when something was decided in the run since the last wait, or after `limit`; sometimes for nothing."""
+        ...
 
 
 class Signals(Protocol):
@@ -26,3 +27,4 @@ class Signals(Protocol):
 
     def subscribe(self, run: str) -> AbstractAsyncContextManager[Wakeups]:
         """Listen to a run for as long as the context is open."""
+        ...

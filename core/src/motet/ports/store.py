@@ -43,36 +43,48 @@ class Store(Protocol):
 
     async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:
         """Write each record unless it exists; answer what was there."""
+        ...
 
     async def put(self, records: Sequence[Put]) -> None:
         """Write each record."""
+        ...
 
     async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Read records."""
+        ...
 
     async def drop(self, keys: Sequence[Key]) -> None:
         """Forget records."""
+        ...
 
     async def open(self, barriers: Sequence[Open]) -> None:
         """Create barriers."""
+        ...
 
     async def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
         """Mark a slot and say what the barrier counts."""
+        ...
 
     async def barriers(self, keys: Sequence[Key]) -> list[Barrier | None]:
         """Read barriers."""
+        ...
 
     async def flag(self, scopes: Sequence[Flag]) -> None:
         """Let every worker know that scopes are cancelled."""
+        ...
 
     async def flags(self, since: str | None) -> tuple[str, list[Flag]]:
         """Read the flags after a cursor, and the cursor after them."""
+        ...
 
     async def names(self, run: str, prefix: str) -> list[str]:
         """List a run's records."""
+        ...
 
     async def sweep(self, run: str, limit: int) -> bool:
         """Remove a run's records."""
+        ...
 
     async def runs(self, before: str | None, limit: int) -> list[tuple[str, bytes]]:
         """List runs, newest first, after the one named `before`."""
+        ...

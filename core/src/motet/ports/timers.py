@@ -22,6 +22,8 @@ class Timers(Protocol):
 
     async def park(self, parcels: Sequence[Parcel]) -> None:
         """Keep the parcels until their `due` time."""
+        ...
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
         """Take parked parcels back."""
+        ...

@@ -55,8 +55,8 @@ class Transport(Protocol):
     T11. `strike` counts durably how often this message was about to run in quarantine; only hand-back-free deaths
          raise it, and `release`, reconnects and lock waits never do (C10).
     T12. A paused queue delivers nothing until it is resumed; what is held stays held. Pausing survives restarts.
-    T13. `find` says for each run whether a message of it is "queued", "parked" or "held", or None. The run is the part of
-         a parcel's id before the first colon.
+    T13. `find` says for each run whether a message of it is "queued", "parked" or "held", or None. The run is the
+         part of a parcel's id before the first colon.
     T14. A parcel published with `suspect`, or with `due`, is delivered as suspect.
     """
 
@@ -67,27 +67,36 @@ class Transport(Protocol):
             Unavailable: Not confirmed; any of them may be queued.
             Rejected: Refused, none is queued.
         """
+        ...
 
     async def receive(self, lanes: Sequence[Lane], limit: int, wait: timedelta) -> list[Delivery]:
         """Take at most `limit` messages, waiting for the first."""
+        ...
 
     def extend(self, receipts: Sequence[str]) -> list[bool]:
         """Renew leases to their full length from now; from any thread."""
+        ...
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Forget the messages for good."""
+        ...
 
     async def release(self, deliveries: Sequence[Delivery], delay: timedelta = timedelta()) -> None:
         """Give messages back, uncharged."""
+        ...
 
     async def strike(self, delivery: Delivery) -> int:
         """Add one to the message's crash count, durably, and return it."""
+        ...
 
     async def find(self, runs: Sequence[str]) -> list[str | None]:
         """Say where messages of these runs are."""
+        ...
 
     async def queues(self) -> list[QueueInfo]:
         """List the queues that hold something or are paused."""
+        ...
 
     async def pause(self, queue: str, *, paused: bool = True) -> None:
         """Stop, or go on, delivering from a queue."""
+        ...

@@ -37,7 +37,7 @@ class CancelledScopes:
         """Say whether a node, or one around it, is in a cancelled scope."""
         flags = self.runs.get(plan.run, ())
         return any(
-            flag.segment == each.segment and flag.first <= each.index <= flag.last
+            flag.segment == each.segment and flag.first <= each.number <= flag.last
             for each in (place, *plan.above(place))
             for flag in flags
         )

@@ -56,6 +56,7 @@ class Host(Protocol):
 
     def finished(self) -> None:
         """One delivery less is active."""
+        ...
 
 
 @attrs.define(kw_only=True, eq=False)

@@ -17,6 +17,7 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
+from motet.canvas.launching import current
 from motet.engine.control import Control
 from motet.engine.plans import Plans
 from motet.engine.values import Values
@@ -125,6 +126,7 @@ class Worker:
 
         What outlives the grace is cancelled and given back uncharged: another worker has it at once.
         """
+        current.set(self.handler.app)
         self.threads = ThreadSlots(self.options.threads)
         if self.options.lease_thread:
             self.leases.start()

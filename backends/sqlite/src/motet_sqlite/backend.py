@@ -1,0 +1,68 @@
+"""All ports on one file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from motet.capabilities import Capabilities
+from motet.errors import NotSupported
+from motet.ports import Locks, Settings
+from motet_sqlite.desk import Desk
+from motet_sqlite.location import Location, locate
+from motet_sqlite.settler import SqliteSettler
+from motet_sqlite.signals import SqliteSignals
+from motet_sqlite.store import SqliteStore
+from motet_sqlite.timers import SqliteTimers
+from motet_sqlite.transport import SqliteTransport
+
+__all__ = ["SqliteBackend", "open"]
+
+_of_parents: list[SqliteBackend] = []
+
+
+@asynccontextmanager
+async def open(url: str, settings: Settings) -> AsyncIterator[SqliteBackend]:
+    """Open `sqlite:///relative.db` or `sqlite:////absolute.db`, with `?synchronous=normal|full|off` (full).
+
+    Any number of processes on one machine may have it open. Several namespaces may share a file: each has its own tables.
+
+    Raises:
+        BadBackend: The URL names no database file.
+        Rejected: The file cannot be ours: rights, directory, file system, another program's, or a newer release's.
+        Unavailable: Somebody else keeps it locked.
+    """
+    backend = SqliteBackend(locate(url), settings)
+    await backend.desk.start()
+    try:
+        yield backend
+    finally:
+        with anyio.CancelScope(shield=True):
+            await backend.close()
+
+
+class SqliteBackend:
+    """One client of a database file."""
+
+    def __init__(self, location: Location, settings: Settings) -> None:
+        self.desk = Desk(location, settings)
+        self.capabilities = Capabilities(name="sqlite", shared=True, atomic=True, lease=True, durable=True)
+        self.transport = SqliteTransport(self.desk, location, settings)
+        self.store = SqliteStore(self.desk)
+        self.timers = SqliteTimers(self.desk)
+        self.signals = self.desk.signals
+        self.settler = SqliteSettler(self.desk)
+
+    @property
+    def locks(self) -> Locks:
+        raise NotSupported("locks", "sqlite")
+
+    async def close(self) -> None:
+        """Close both connections, or, in a forked child, neither: SQLite would take the parent's locks away."""
+        if self.desk.forked():
+            _of_parents.append(self)
+            return
+        self.transport.leases.close()
+        await self.desk.close()

@@ -1,0 +1,310 @@
+"""One transaction: what it has read, and what it is going to write.
+
+Programs are carried out here in memory, and written at the end with a few statements for all of them: 100 arrivals
+at a barrier write one row, 100 records take two INSERTs. `BEGIN IMMEDIATE` keeps every other writer out meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from motet.failpoints import hit
+from motet.message import Key, Parcel
+from motet.ports import Barrier, Delivery, Entry, Reply
+from motet.program import Arrival, Arrive, Conflict, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry, walk
+from motet_sqlite.database import Database, array
+
+__all__ = ["RUN", "SEPARATOR", "Ledger", "Slots", "bounds", "flat", "seat"]
+
+SEPARATOR = "\x1f"
+RUN = "r"
+MARK = b"1"
+SOON = 0.3
+"""A parcel that is due within so many seconds wakes receivers now; later ones are found by their poll of 250 ms."""
+
+
+def flat(key: Key) -> str:
+    """Return the form in which a key is stored."""
+    return f"{key[0]}{SEPARATOR}{key[1]}"
+
+
+def bounds(run: str) -> tuple[str, str]:
+    """Return the bounds of a run's stored keys."""
+    return run + SEPARATOR, run + chr(ord(SEPARATOR) + 1)
+
+
+def seat(receipt: str) -> tuple[int, int]:
+    """Return a receipt's row and the token that the row had when it was handed out; (0, 0) when it is not ours."""
+    seq, _, token = receipt.partition(".")
+    return (int(seq), int(token)) if seq.isdigit() and token.isdigit() else (0, 0)
+
+
+class Slots:
+    """A barrier, with its slots in the order in which they arrived."""
+
+    __slots__ = ("arrived", "changed", "failed", "fast", "max_failed", "seen", "size")
+
+    def __init__(self, size: int, max_failed: int, fast: int, failed: int = 0, arrived: bytes = b"\x90") -> None:
+        self.size, self.max_failed, self.fast, self.failed = size, max_failed, bool(fast), failed
+        self.arrived: list[int] = msgspec.msgpack.decode(arrived, type=list[int])
+        self.seen = set(self.arrived)
+        self.changed = False
+
+    def arrive(self, slot: int, failed: int) -> Arrival:
+        """Add a slot, then tell the level."""
+        if slot not in self.seen:
+            self.seen.add(slot)
+            self.arrived.append(slot)
+            self.failed += failed
+            self.changed = True
+        return Arrival(self.size, len(self.arrived), self.failed, self.max_failed, self.fast)
+
+    def state(self) -> Barrier:
+        return Barrier(self.size, tuple(self.arrived), self.failed, self.max_failed, self.fast)
+
+    def row(self, key: str) -> tuple[object, ...]:
+        arrived = msgspec.msgpack.encode(self.arrived)
+        return key, self.size, self.max_failed, self.fast, self.failed, arrived
+
+
+class Ledger:
+    """What a transaction knows and owes. `now` is the wall time of all its due times and expiries."""
+
+    def __init__(self, database: Database, now: float) -> None:
+        self.database = database
+        self.now = now
+        self.ready = 0
+        self.decided: set[str] = set()
+        self._records: dict[str, bytes | None] = {}
+        self._written: dict[str, tuple[bytes, float | None]] = {}
+        self._dropped: set[str] = set()
+        self._barriers: dict[str, Slots | None] = {}
+        self._held: dict[int, int | None] = {}
+        self._parcels: list[tuple[object, ...]] = []
+        self._flags: list[tuple[object, ...]] = []
+        self._acked: list[int] = []
+
+    # Reading ahead: one statement for all that a batch is sure to ask.
+
+    def expect(self, programs: Iterable[Sequence[Op]], receipts: Iterable[str]) -> None:
+        """Read what programs will ask first. What only a branch asks is read when it is taken."""
+        records: set[str] = set()
+        barriers: set[str] = set()
+        for program in programs:
+            for op in program:
+                match op:
+                    case Once() | Retry():
+                        records.add(flat(op.key))
+                    case Guard():
+                        records.update(map(flat, op.keys))
+                    case Arrive() | Open():
+                        barriers.add(flat(op.key))
+                    case _:
+                        pass
+        self._read_records(records)
+        self._read_barriers(barriers)
+        self._read_held([seat(receipt)[0] for receipt in receipts])
+
+    def _read_records(self, keys: Iterable[str]) -> None:
+        missing = [key for key in keys if key not in self._records]
+        if not missing:
+            return
+        self._records.update(dict.fromkeys(missing))
+        sql = "SELECT key, value, expires FROM {record} WHERE key IN (SELECT value FROM json_each(?))"
+        for key, value, expires in self.database.rows(sql, array(missing)):
+            if expires is None or expires > self.now:
+                self._records[key] = value
+            else:
+                self._dropped.add(key)
+
+    def _read_barriers(self, keys: Iterable[str]) -> None:
+        missing = [key for key in keys if key not in self._barriers]
+        if not missing:
+            return
+        self._barriers.update(dict.fromkeys(missing))
+        sql = (
+            "SELECT key, size, max_failed, fast, failed, arrived FROM {barrier} "
+            "WHERE key IN (SELECT value FROM json_each(?))"
+        )
+        for key, *values in self.database.rows(sql, array(missing)):
+            self._barriers[key] = Slots(*values)
+
+    def _read_held(self, rows: Iterable[int]) -> None:
+        missing = [seq for seq in rows if seq not in self._held]
+        if missing:
+            self._held.update(dict.fromkeys(missing))
+            sql = "SELECT seq, token FROM {message} WHERE state = 2 AND seq IN (SELECT value FROM json_each(?))"
+            self._held.update(self.database.rows(sql, array(missing)))
+
+    # Records and barriers.
+
+    def read(self, key: Key) -> bytes | None:
+        """Return the record, unless it has expired."""
+        name = flat(key)
+        if name not in self._records:
+            self._read_records([name])
+        return self._records[name]
+
+    def put_once(self, op: Once) -> bytes | None:
+        """Write where nothing is; answer what was there."""
+        stored = self.read(op.key)
+        if stored is None:
+            self.put(op)
+            self.decided.add(op.key.run)
+        return stored
+
+    def put(self, op: Once | Put) -> None:
+        """Write, whatever was there."""
+        name = flat(op.key)
+        expires = None if op.ttl is None else self.now + op.ttl.total_seconds()
+        self._records[name] = op.value
+        self._written[name] = (op.value, expires)
+
+    def drop(self, key: Key) -> None:
+        """Forget a record."""
+        name = flat(key)
+        self._records[name] = None
+        self._written.pop(name, None)
+        self._dropped.add(name)
+
+    def open(self, op: Open) -> None:
+        """Make a barrier where none is."""
+        if self._barrier(op.key) is None:
+            slots = self._barriers[flat(op.key)] = Slots(op.size, op.max_failed, op.fast)
+            slots.changed = True
+
+    def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
+        """Mark a slot of a barrier, if there is one."""
+        slots = self._barrier(key)
+        return None if slots is None else slots.arrive(slot, failed)
+
+    def _barrier(self, key: Key) -> Slots | None:
+        name = flat(key)
+        if name not in self._barriers:
+            self._read_barriers([name])
+        return self._barriers[name]
+
+    # Messages and flags.
+
+    def publish(self, parcels: Iterable[Parcel]) -> None:
+        """Queue parcels, or park those with a due time; ids that are there already are left as they are (T10)."""
+        for parcel in parcels:
+            due = None if parcel.due is None else parcel.due.timestamp()
+            if due is None or due < self.now + SOON:
+                self.ready += 1
+            suspect = parcel.suspect or due is not None
+            self._parcels.append((parcel.id, str(parcel.lane), int(due is not None), parcel.body, due, suspect))
+
+    def flag(self, op: Flag) -> None:
+        """Note a cancelled scope."""
+        self._flags.append((op.run, op.segment, op.first, op.last, self.now))
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Say whether a delivery is still its worker's. A lease that ran out, but that nobody noticed, still holds."""
+        seq, token = seat(delivery.receipt)
+        if seq not in self._held:
+            self._read_held([seq])
+        return token > 0 and self._held[seq] == token
+
+    def forget(self, delivery: Delivery) -> None:
+        """Acknowledge a held message."""
+        if self.holds(delivery):
+            seq = seat(delivery.receipt)[0]
+            self._held[seq] = None
+            self._acked.append(seq)
+
+    # Programs.
+
+    def settle(self, entry: Entry) -> Reply:
+        """Carry out one entry."""
+        hit("before_settle")
+        if entry.delivery is not None and not self.holds(entry.delivery):
+            return Reply(lost=True)
+        conflicts = self._carry_out(entry.program)
+        if entry.delivery is not None and not conflicts:
+            self.forget(entry.delivery)
+        return Reply(conflicts)
+
+    def _carry_out(self, program: Sequence[Op]) -> list[Conflict]:
+        steps = walk(program, atomic=True)
+        answer: Any = None
+        while True:
+            try:
+                op = steps.send(answer)
+            except StopIteration as end:
+                conflicts: list[Conflict] = end.value
+                return conflicts
+            answer = self._apply(op)
+            hit("in_settle")
+
+    def _apply(self, op: Op) -> Any:
+        match op:
+            case Once():
+                return self.put_once(op)
+            case Guard():
+                return any(self.read(key) is not None for key in op.keys)
+            case Arrive():
+                return self.arrive(op.key, op.slot, op.failed)
+            case Publish():
+                self.publish(op.parcels)
+            case Put():
+                self.put(op)
+            case Open():
+                self.open(op)
+            case Retry():
+                if self.read(op.key) is None:
+                    self.put(Put(op.key, MARK))
+                    self.publish((op.parcel,))
+            case Drop():
+                self.drop(op.key)
+            case Flag():
+                self.flag(op)
+            case Do():
+                raise TypeError("walk opens branches itself")
+        return None
+
+    # Writing.
+
+    def flush(self) -> None:
+        """Write what is owed, so that statements after this see it."""
+        database = self.database
+        if self._dropped:
+            database.change("DELETE FROM {record} WHERE key IN (SELECT value FROM json_each(?))", array(self._dropped))
+        database.insert(
+            "INSERT INTO {record} (key, value, expires, made)",
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
+            self._record_rows(),
+        )
+        database.insert(
+            "INSERT INTO {barrier} (key, size, max_failed, fast, failed, arrived)",
+            "ON CONFLICT (key) DO UPDATE SET failed = excluded.failed, arrived = excluded.arrived",
+            [slots.row(key) for key, slots in self._barriers.items() if slots is not None and slots.changed],
+        )
+        database.insert(
+            "INSERT INTO {message} (id, lane, state, body, due, suspect)",
+            "ON CONFLICT (id) DO NOTHING",
+            self._parcels,
+        )
+        database.insert("INSERT INTO {flag} (run, segment, first, last, at)", "", self._flags)
+        # Last, so that a program which publishes the id it settles changes nothing, as everywhere (T10).
+        if self._acked:
+            sql = "DELETE FROM {message} WHERE seq IN (SELECT value FROM json_each(?))"
+            database.change(sql, array(self._acked))
+
+    def _record_rows(self) -> list[tuple[object, ...]]:
+        """Number new runs, so that they can be listed by age."""
+        rows: list[tuple[object, ...]] = []
+        made = 0
+        for name, (value, expires) in self._written.items():
+            number = None
+            if name.endswith(SEPARATOR + RUN):
+                if not made:
+                    made = self.database.rows("SELECT coalesce(max(made), 0) FROM {record} WHERE made IS NOT NULL")[0][
+                        0
+                    ]
+                number = made = made + 1
+            rows.append((name, value, expires, number))
+        return rows

@@ -1,0 +1,42 @@
+"""What the file needs now and then: expired records and old flags removed, pages given back, the log cut short (M5)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from motet_sqlite.database import Database
+
+__all__ = ["upkeep"]
+
+SLICE = 500
+PAGES = 200
+FLAGS_KEPT = 3600.0
+
+
+def upkeep(database: Database, now: Callable[[], float], timeout_ms: int) -> Iterator[None]:
+    """Do one round, a short transaction (2 to 20 ms) between two `yield`s, so that callers come in between."""
+    for sql in (
+        "DELETE FROM {record} WHERE key IN (SELECT key FROM {record} WHERE expires <= ? LIMIT ?)",
+        "DELETE FROM {flag} WHERE seq IN (SELECT seq FROM {flag} WHERE at <= ? LIMIT ?)",
+    ):
+        kept = FLAGS_KEPT if "flag" in sql else 0.0
+        while _delete(database, sql, now() - kept) == SLICE:
+            yield
+        yield
+    database.connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+    yield
+    # Whoever reads keeps us from it; next time, then. Waiting for a long reader would stop every caller.
+    database.connection.execute("PRAGMA busy_timeout=0")
+    try:
+        database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise
+    finally:
+        database.connection.execute(f"PRAGMA busy_timeout={timeout_ms}")
+
+
+def _delete(database: Database, sql: str, before: float) -> int:
+    with database.transaction():
+        return database.change(sql, before, SLICE)

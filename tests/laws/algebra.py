@@ -1,0 +1,108 @@
+"""The free interpretation of terms: every leaf says its name and its input, so that a value tells how it came about.
+
+`denote` is the meaning of a term as the laws define it, in ten lines; what the engine makes of the same term must agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from motet import Chain, Group, Motet, Signature, Term, chain, group
+from motet.canvas.terms import Recovered
+
+app = Motet("memory://", result_ttl=60)
+
+NOTHING: Any = None
+
+
+@app.task(name="laws:leaf")
+async def leaf(*args: Any) -> list[Any]:
+    return list(args)
+
+
+@app.task(name="laws:boom")
+async def boom(*args: Any) -> Any:
+    raise RuntimeError(f"boom {args[-1]}")
+
+
+@app.task(name="laws:identity")
+async def identity(value: Any) -> Any:
+    return value
+
+
+@app.task(name="laws:rescue")
+async def rescue(error: Any) -> list[Any]:
+    return ["rescued"]
+
+
+@dataclass(frozen=True)
+class Ok:
+    value: Any
+
+
+@dataclass(frozen=True)
+class Err:
+    """A failure; `leaves` are the names of the failed leaves in order."""
+
+    leaves: tuple[str, ...]
+
+
+Meaning = Ok | Err
+
+
+def denote(term: Term[Any, Any], given: tuple[Any, ...] = ()) -> Meaning:
+    """Say what a term means; `given` is empty, or holds the one input."""
+    match term:
+        case Signature(task=task, args=args, immutable=immutable):
+            arguments = args if immutable else (*given, *args)
+            if task == "laws:boom":
+                return Err((arguments[-1],))
+            if task == "laws:identity":
+                return Ok(arguments[0])
+            return Ok(["rescued"] if task == "laws:rescue" else list(arguments))
+        case Chain(steps=steps, drops=drops):
+            for number, step in enumerate(steps):
+                ended = denote(step, () if number in drops else given)
+                if isinstance(ended, Err):
+                    return ended
+                given = (ended.value,)
+            return Ok(given[0] if given else None)
+        case Group(members=members):
+            ended_members = [denote(member, given) for member in members]
+            failed = [name for ended in ended_members if isinstance(ended, Err) for name in ended.leaves]
+            return (
+                Err(tuple(failed)) if failed else Ok([ended.value for ended in ended_members if isinstance(ended, Ok)])
+            )
+        case Recovered(inner=inner, handler=handler):
+            ended = denote(inner, given)
+            return ended if isinstance(ended, Ok) else denote(handler, ("error",))
+    raise TypeError(term)
+
+
+names = st.integers(0, 999).map(lambda number: f"n{number}")
+
+
+def leaves(*, failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
+    """Single calls: mutable, immutable, and, if asked for, failing ones."""
+    good = names.flatmap(lambda name: st.sampled_from([leaf.partial(name), leaf.si(name)]))
+    return st.one_of(good, good, good, names.map(lambda name: boom.partial(name))) if failing else good
+
+
+def terms(*, failing: bool = True, max_leaves: int = 12) -> st.SearchStrategy[Term[Any, Any]]:
+    """Terms of every kind and nesting, empty chains and groups included."""
+    return st.recursive(leaves(failing=failing), lambda inner: _composed(inner, failing), max_leaves=max_leaves)
+
+
+def _composed(inner: st.SearchStrategy[Term[Any, Any]], failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
+    several = st.lists(inner, max_size=4)
+    kinds = [
+        several.map(lambda each: chain(*each)),
+        several.map(group),
+        st.tuples(inner, inner).map(lambda ab: ab[0] >> ab[1]),
+    ]
+    if failing:
+        kinds.append(inner.map(lambda each: each.recover(rescue.s())))
+    return st.one_of(*kinds)
