@@ -55,7 +55,9 @@ async def quiet(app: Motet) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 1000])
-async def test_r26_the_body_runs_once_with_the_ordered_list(app: Motet, tasks: Any, calls: list[Any], size: int) -> None:
+async def test_r26_the_body_runs_once_with_the_ordered_list(
+    app: Motet, tasks: Any, calls: list[Any], size: int
+) -> None:
     async with app, app.worker():
         run = await chord([tasks.number.s(n) for n in range(size)], tasks.body.s()).submit()
         assert await run.result(15) == size
@@ -64,9 +66,7 @@ async def test_r26_the_body_runs_once_with_the_ordered_list(app: Motet, tasks: A
     assert calls == [list(range(size))]
 
 
-async def test_r27_a_member_counts_once_however_often_it_is_delivered(
-    app: Motet, tasks: Any, calls: list[Any]
-) -> None:
+async def test_r27_a_member_counts_once_however_often_it_is_delivered(app: Motet, tasks: Any, calls: list[Any]) -> None:
     async with app:
         publish = app.backend.transport.publish
         run = await chord([tasks.number.s(n) for n in range(5)], tasks.body.s()).submit()

@@ -13,7 +13,12 @@ async def test_r7_a_signature_is_a_mapping_that_json_can_carry_and_that_runs_the
     async def add(x: int, y: int) -> int:
         return x + y
 
-    for term in (add.s(2, 3), add.si(2, 3).set(queue="default"), add.s(1, 1) | add.s(3), group(add.s(1, 2), add.s(3, 4))):
+    for term in (
+        add.s(2, 3),
+        add.si(2, 3).set(queue="default"),
+        add.s(1, 1) | add.s(3),
+        group(add.s(1, 2), add.s(3, 4)),
+    ):
         again = signature(json.loads(json.dumps(term.to_mapping())))
 
         assert again == term

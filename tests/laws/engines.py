@@ -46,6 +46,8 @@ class PureEngine:
         world.settle(Entry(advance.launch(self.plan, clock.now(), info, page=compiled.first.body)))
         while taken := world.take(LANES, 1):
             message = read_message(taken[0].body)
+            if message.run != "run":
+                continue  # a callback is a run of its own
             assert not world.settle(Entry(self.program(world, message), taken[0])).conflicts
         return self.meaning(world, Place("", 0))
 
@@ -67,7 +69,7 @@ class PureEngine:
         task = self.plan.profile(message.place, node).task
         arguments = msgspec.msgpack.decode(node.call)
         given = arguments.get("args", [arguments[name] for name in ("value", "error") if name in arguments])
-        if node.feed:
+        if node.feed and (message.value is not None or message.source is not None):
             given = [self.input(world, message), *given]
         if task == "laws:boom":
             return Record(State.ERR, error=ErrorInfo(kind="exception", message=f"boom {given[-1]}"))

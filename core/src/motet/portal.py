@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Unpack
 
 import anyio
+import anyio.lowlevel
 import attrs
 import sniffio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -185,4 +186,4 @@ async def _callbacks_done(backend: MemoryBackend) -> None:
     while any(
         info.ready or info.held or (info.parked and info.queue != CONTROL.queue) for info in await backend.queues()
     ):
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()

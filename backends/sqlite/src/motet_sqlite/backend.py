@@ -13,7 +13,6 @@ from motet.ports import Locks, Settings
 from motet_sqlite.desk import Desk
 from motet_sqlite.location import Location, locate
 from motet_sqlite.settler import SqliteSettler
-from motet_sqlite.signals import SqliteSignals
 from motet_sqlite.store import SqliteStore
 from motet_sqlite.timers import SqliteTimers
 from motet_sqlite.transport import SqliteTransport
@@ -24,10 +23,10 @@ _of_parents: list[SqliteBackend] = []
 
 
 @asynccontextmanager
-async def open(url: str, settings: Settings) -> AsyncIterator[SqliteBackend]:
+async def open(url: str, settings: Settings) -> AsyncIterator[SqliteBackend]:  # noqa: A001 - its name in every backend
     """Open `sqlite:///relative.db` or `sqlite:////absolute.db`, with `?synchronous=normal|full|off` (full).
 
-    Any number of processes on one machine may have it open. Several namespaces may share a file: each has its own tables.
+    Any number of processes on one machine may have it open. Namespaces that share a file have tables of their own.
 
     Raises:
         BadBackend: The URL names no database file.

@@ -122,7 +122,7 @@ class Bell:
         try:
             changed = self.directory.stat().st_mtime_ns
             if changed != self._listed[0]:
-                names = os.listdir(self.directory)
+                names = [entry.name for entry in self.directory.iterdir()]
                 settled = time.time_ns() - changed > BLINK * 1e9
                 self._listed = (changed if settled else 0, names)
         except OSError:

@@ -92,6 +92,11 @@ def closed_key(run: str, place: Place) -> Key:
     return Key(run, f"x.{place}")
 
 
+def claim_key(run: str) -> Key:
+    """The claim of an id that a user chose; it outlives the run's records (H5)."""
+    return Key(CLAIMS, run)
+
+
 def attempt_key(run: str, place: Place, attempt: int) -> Key:
     """The mark of an attempt that has been scheduled."""
     return Key(run, f"a.{place}.{attempt}")
@@ -103,6 +108,7 @@ def splice_key(run: str, place: Place) -> Key:
 
 
 RUN = "r"
+CLAIMS = "given-ids"
 INPUT = "v.input"
 
 
@@ -115,7 +121,8 @@ def launch(
     already, or travel with the message that asks a worker to begin.
     """
     flow = _Flow(plan, now)
-    ops: list[Op] = [Once(Key(plan.run, RUN), pack(info))]
+    ops: list[Op] = [Once(claim_key(plan.run), pack(info))] if info.given else []
+    ops.append(Once(Key(plan.run, RUN), pack(info)))
     if page is not None:
         ops.append(Put(page_key(plan.run, "", 0), page))
         if due is None:
@@ -471,7 +478,7 @@ def parcel_id(message: Message) -> str:
 
 def alone(plan: Plan, header: Header) -> bool:
     """Say whether the run is one undecorated call, whose only record expires by itself."""
-    if header.size != 1 or header.parent is not None:
+    if header.size != 1 or header.parent is not None or header.given:
         return False
     node = plan.node(Place("", 0))
     return isinstance(node, Leaf) and node.scope is None and not node.stored

@@ -61,6 +61,7 @@ class Origin:
     kin: str = ""
     fed: bool = False
     discard: bool = False
+    given: bool = False
 
 
 class CompiledPage(msgspec.Struct, frozen=True):
@@ -102,6 +103,7 @@ def compile_term(term: Term[Any, Any], origin: Origin, catalog: Catalog, *, ttl:
         origin.depth,
         origin.kin,
         origin.discard,
+        origin.given,
     )
     pages = compiler.pages(header, term)
     first = next(pages)

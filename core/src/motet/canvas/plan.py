@@ -160,7 +160,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     """What is true of a whole segment; it stands on its first page.
 
     `parent` is the node whose value a splice becomes; `kept` is that node's own value when it only waits.
-    `kin` is the run whose records this one's input may refer to; `discard` says that nobody wants the value.
+    `kin` is the run whose records this one's input may refer to; `discard` says that nobody wants the value;
+    `given` that the user chose the id.
     """
 
     size: int
@@ -172,6 +173,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     depth: int = 0
     kin: str = ""
     discard: bool = False
+    given: bool = False
 
 
 class Page(msgspec.Struct, frozen=True, array_like=True):

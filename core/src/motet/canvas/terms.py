@@ -377,6 +377,8 @@ def chain(*terms: Any, on_failure: Any = None) -> Any:
 
     `on_failure` fires once when the chain fails, whichever link did, after the link's own handler.
     """
+    if len(terms) == 1 and on_failure is None:
+        return _term(terms[0])
     steps: list[Term[Any, Any]] = []
     drops: set[int] = set()
     for term in terms:
@@ -385,7 +387,7 @@ def chain(*terms: Any, on_failure: Any = None) -> Any:
         steps.extend(inner)
     if on_failure is not None:
         return Chain(tuple(steps), frozenset(drops)).on_failure(on_failure)
-    return steps[0] if len(steps) == 1 and not drops else Chain(tuple(steps), frozenset(drops))
+    return Chain(tuple(steps), frozenset(drops))
 
 
 @overload

@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from motet.canvas import advance
-from motet.canvas.advance import RUN, Fed, RunInfo, control, outcome_key, parcel_id
+from motet.canvas.advance import RUN, Fed, RunInfo, claim_key, control, outcome_key, parcel_id
 from motet.canvas.plan import Plan
 from motet.engine.plans import Plans
 from motet.engine.values import Values
@@ -114,11 +114,13 @@ class Control:
             return [self.repeated(message, self.clock.now() + KIN_PATIENCE)]
         raw, *_ = await store.get([Key(run, RUN)])
         info = msgspec.msgpack.decode(raw, type=RunInfo) if raw else None
+        if info is not None and info.given:
+            # Not the bytes of the claim: where ops are repeated, an equal claim would start the run again.
+            ended = pack(msgspec.structs.replace(info, origin="ended"))
+            await store.put([Put(claim_key(run), ended, timedelta(seconds=max(GIVEN_FOR - info.ttl, 1.0)))])
         while not await store.sweep(run, CHUNK):
             pass
-        if raw is None or info is None or not info.given:
-            return []
-        return [Put(Key(run, RUN), raw, timedelta(seconds=max(GIVEN_FOR - info.ttl, 1.0)))]
+        return []
 
     def repeated(self, message: Message, due: datetime) -> Publish:
         """Put an order off; the id differs, because the message at hand still holds the old one."""

@@ -11,7 +11,7 @@ import anyio
 import attrs
 
 from motet.canvas import advance
-from motet.canvas.advance import RUN, RunInfo, control
+from motet.canvas.advance import RUN, RunInfo, claim_key, control
 from motet.canvas.compile import Catalog, Compiled, CompiledPage, Origin, compile_term
 from motet.canvas.launching import Submission
 from motet.canvas.plan import Plan, page_key
@@ -86,8 +86,9 @@ class Submitter:
         inner = {name: value for name, value in given.items() if name not in OUTER}
         chosen = term.set(**inner) if inner else term
         kept = ttl or self.marker_ttl
-        compiled = compile_term(chosen, Origin(run=run, discard=not ttl), self.catalog, ttl=kept)
-        return Prepared(run, compiled, "id" in given or "unique" in given, due, self.clock.now())
+        origin = Origin(run=run, discard=not ttl, given="id" in given or "unique" in given)
+        compiled = compile_term(chosen, origin, self.catalog, ttl=kept)
+        return Prepared(run, compiled, due, self.clock.now())
 
     def ttl_of(self, term: Term[Any, Any]) -> float:
         """A single call keeps its result as its task says; a composition as the app says."""
@@ -130,7 +131,9 @@ class Submitter:
         hit("before_submit")
         (reply,) = await self.backend.settler.settle([entry])
         hit("after_submit")
-        return not any(conflict.key.name == RUN for conflict in reply.conflicts)
+        return not any(
+            conflict.key in (claim_key(prepared.run), Key(prepared.run, RUN)) for conflict in reply.conflicts
+        )
 
     def start(self, prepared: Prepared) -> Sequence[Op]:
         """The committing publish of a run whose pages are stored.
@@ -166,7 +169,6 @@ class Prepared:
 
     run: str
     compiled: Compiled
-    given: bool
     due: datetime | None
     now: datetime
     plan: Plan = attrs.field(init=False)
@@ -176,6 +178,11 @@ class Prepared:
         plan = Plan(self.run)
         plan.add("", 0, self.compiled.first.body)
         return plan
+
+    @property
+    def given(self) -> bool:
+        """Whether the user chose the id."""
+        return self.compiled.origin.given
 
     @property
     def info(self) -> RunInfo:
@@ -194,7 +201,7 @@ def page_puts(run: str, segment: str, number: int, page: CompiledPage) -> list[P
 def spawned(term: Term[Any, Any], run: str, catalog: Catalog, now: datetime, ttl: float) -> list[Op]:
     """The ops that submit a term from inside a settlement, as a run of its own."""
     compiled = compile_term(term, Origin(run=run), catalog, ttl=ttl)
-    prepared = Prepared(run, compiled, False, None, now)
+    prepared = Prepared(run, compiled, None, now)
     if compiled.plain is not None:
         return list(advance.call(prepared.plan, now))
     ops: list[Op] = []
