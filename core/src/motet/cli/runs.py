@@ -37,7 +37,16 @@ async def seen(app: Motet, run: str, *, limit: int, depth: int) -> dict[str, Any
     if status.ready:
         data |= await ended(handle)
     children = await below(app, run, ROOT, limit, depth) if depth else {}
-    return data | children
+    return _final(data | children) if status.ready else data | children
+
+
+def _final(data: dict[str, Any]) -> dict[str, Any]:
+    """What waits in a run that has ended will never run."""
+    if data["state"] == "waiting":
+        data["state"] = "not run"
+    for each in data.get("children", ()):
+        _final(each)
+    return data
 
 
 async def ended(handle: Handle[Any]) -> dict[str, Any]:
