@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 import click
@@ -23,41 +23,36 @@ if TYPE_CHECKING:
 
 __all__ = ["call", "submit", "tasks"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 
-class Json(click.ParamType):
-    """JSON of one kind."""
 
-    name = "json"
+def json_of(kind: type, default: str, example: str) -> dict[str, Any]:
+    """The settings of an option that takes JSON of one kind."""
 
-    def __init__(self, kind: type) -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        wanted = "a list, as in '[1, 2]'" if self.kind is list else 'an object, as in \'{"x": 1}\''
+    def read(ctx: click.Context, parameter: click.Parameter, text: str) -> Any:
+        wanted = f"write a JSON {'list' if kind is list else 'object'}, as in '{example}'"
         try:
-            data = json.loads(value)
+            data = json.loads(text)
         except ValueError as error:
-            self.fail(f"not JSON ({error}); write {wanted}", param, ctx)
-        if not isinstance(data, self.kind):
-            self.fail(f"write {wanted}", param, ctx)
+            raise click.BadParameter(f"{error}; {wanted}", ctx, parameter) from None
+        if not isinstance(data, kind):
+            raise click.BadParameter(wanted, ctx, parameter)
         return data
 
+    return {"metavar": "JSON", "default": default, "callback": read}
 
-class Member(click.Choice[str]):
+
+def member(enumeration: type[Priority | Size]) -> Any:
     """The name of a member of an enumeration."""
-
-    def __init__(self, enumeration: type[Priority | Size]) -> None:
-        super().__init__([member.name.lower() for member in enumeration], case_sensitive=False)
+    return click.Choice([each.name.lower() for each in enumeration], case_sensitive=False)
 
 
-def arguments(command: Any) -> Any:
+def arguments(command: F) -> F:
     """Add the name of a task and its arguments."""
     for decorate in (
         app_option,
-        click.option("--kwargs", type=Json(dict), default="{}", metavar="JSON", help="Arguments by name, an object."),
-        click.option("--args", type=Json(list), default="[]", metavar="JSON", help="Arguments by position, a list."),
+        click.option("--kwargs", **json_of(dict, "{}", '{"x": 1}'), help="Arguments by name, an object."),
+        click.option("--args", **json_of(list, "[]", "[1, 2]"), help="Arguments by position, a list."),
         click.argument("name"),
     ):
         command = decorate(command)
@@ -90,8 +85,8 @@ def call(ctx: click.Context, name: str, args: list[Any], kwargs: dict[str, Any],
 @arguments
 @json_option
 @click.option("--queue", help="Queue, instead of the task's own.")
-@click.option("--priority", type=Member(Priority), help="Priority, instead of the task's own.")
-@click.option("--size", type=Member(Size), help="Size, instead of the task's own.")
+@click.option("--priority", type=member(Priority), help="Priority, instead of the task's own.")
+@click.option("--size", type=member(Size), help="Size, instead of the task's own.")
 @click.option("--delay", type=click.FloatRange(0), metavar="SECONDS", help="Not before so many seconds from now.")
 @click.option("--id", help="The run's id; the same id twice is one run.")
 @click.option("--unique", metavar="KEY", help="Submit nothing if a run with this key is known.")
@@ -99,7 +94,7 @@ def call(ctx: click.Context, name: str, args: list[Any], kwargs: dict[str, Any],
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait at most so long; implies --wait.")
 @click.pass_context
 def submit(
-    ctx: click.Context, name: str, args: list[Any], kwargs: dict[str, Any], *, as_json: bool, **chosen: Any
+    ctx: click.Context, /, name: str, args: list[Any], kwargs: dict[str, Any], *, as_json: bool, **chosen: Any
 ) -> None:
     """Hand task NAME to the workers, and print the run's id, or with --wait its result."""
     app = prepared(target_of(ctx))
@@ -207,7 +202,7 @@ def signature(app: Motet, definition: Definition, args: list[Any], kwargs: dict[
     return Signature(definition.name, typed_args, typed_kwargs, app=app)
 
 
-def finish_failed(ctx: click.Context, error: MotetError, *, as_json: bool) -> None:
+def finish_failed(ctx: click.Context, error: MotetError, *, as_json: bool) -> NoReturn:
     """Print a run's failure, with the task's own traceback when there is one, and exit."""
     if isinstance(error, TaskFailed):
         if as_json:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ def read(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[None]:
+def stopping(stop: Callable[[], None]) -> Generator[None]:
     """Call `stop` at the first signal, and end at once at the second, even when the loop is stuck in a task."""
     import asyncio
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,9 @@ __all__ = ["demo"]
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-w", "--workers", type=click.IntRange(1, 64), default=3, show_default=True, help="Worker processes.")
 @click.option("--kill/--no-kill", default=True, help="Kill one worker with SIGKILL halfway.  [default: kill]")
-@click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="SQLite file to keep, instead of a new one.")
+@click.option(
+    "--db", type=click.Path(dir_okay=False, path_type=Path), help="SQLite file to keep, instead of a new one."
+)
 @json_option
 @click.pass_context
 def demo(ctx: click.Context, folder: Path | None, workers: int, db: Path | None, *, kill: bool, as_json: bool) -> None:
@@ -40,7 +41,7 @@ def demo(ctx: click.Context, folder: Path | None, workers: int, db: Path | None,
     """
     from motet.cli import demo_job
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(exits.INTERRUPTED))  # so that nothing is left behind
+    signal.signal(signal.SIGTERM, interrupted)  # so that nothing is left behind
     paths = demo_job.files_in(folder) if folder else demo_job.standard_library()
     with tempfile.TemporaryDirectory(prefix="motet-demo-") as temporary:
         job = demo_job.Job(Path(temporary), paths, workers, kill)
@@ -55,9 +56,14 @@ def demo(ctx: click.Context, folder: Path | None, workers: int, db: Path | None,
         if as_json:
             print_json(facts(job, words, same=same))
         else:
-            print_table(["word", "count"], [(word, f"{number:,}") for word, number in words], "no words at all")
+            click.echo()
+            print_table(["word", "count"], words, "no words at all")
             explain(job, plain_seconds, same=same)
     ctx.exit(exits.OK if same else exits.FAILED)
+
+
+def interrupted(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def perform(job: Job, database: Path, *, quiet: bool) -> Any:
@@ -83,7 +89,7 @@ def announce(job: Job, folder: Path | None) -> None:
 
 
 @contextmanager
-def progress(job: Job, *, quiet: bool) -> Iterator[Callable[[Job], None]]:
+def progress(job: Job, *, quiet: bool) -> Generator[Callable[[Job], None]]:
     """Draw bars on a terminal; elsewhere write a line at each quarter."""
     out = console()
     if quiet:
@@ -94,7 +100,12 @@ def progress(job: Job, *, quiet: bool) -> Iterator[Callable[[Job], None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description:<16}"), BarColumn(40), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(40),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, console=out, refresh_per_second=20) as bars:
         main = bars.add_task("calls", total=job.calls, note="")
         by_pid: dict[int, Any] = {}
@@ -104,10 +115,15 @@ def progress(job: Job, *, quiet: bool) -> Iterator[Callable[[Job], None]]:
             for pid, count in job.evidence.executions.items():
                 if pid not in by_pid:
                     by_pid[pid] = bars.add_task(f"worker {pid}", total=job.calls, note="")
-                note = "[red]killed with SIGKILL[/red]" if pid == job.evidence.killed else ""
-                bars.update(by_pid[pid], completed=count, note=note)
+                bars.update(by_pid[pid], completed=count, note=fate(job, list(by_pid).index(pid), pid))
 
         yield show
+
+
+def fate(job: Job, number: int, pid: int) -> str:
+    if pid == job.evidence.killed:
+        return "[red]killed with SIGKILL[/red]"
+    return "[dim]took its place[/dim]" if number >= job.workers else ""
 
 
 class Lines:
@@ -148,15 +164,19 @@ def explain(job: Job, plain_seconds: float, *, same: bool) -> None:
     """Say what happened, and what it proves."""
     seen = job.evidence
     again = seen.total - len(seen.nodes)
-    lines = []
+    lines: list[tuple[str, str]] = []
     if seen.killed:
-        lines.append(("killed", f"worker {seen.killed} with SIGKILL, after {seen.killed_at} of {job.calls} calls had begun"))
+        lines.append(
+            ("killed", f"worker {seen.killed} with SIGKILL, after {seen.killed_at} of {job.calls} calls had begun")
+        )
         lines.append(("redelivered", f"{plural(len(seen.redelivered), 'message')} that it held, after a lease of 1 s"))
     elif job.kill:
         lines.append(("killed", "nobody: the job was over before"))
     took = f"{len(seen.nodes)} calls took effect once each"
-    lines.append(("executions", f"{seen.total}: {again} of them a second time; {took}" if again else f"{seen.total}: {took}"))
-    lines.append(("time", f"{job.seconds:.1f} s, start of the workers included; a plain loop {plain_seconds:.1f} s"))
+    lines.append(
+        ("executions", f"{seen.total}: {again} of them a second time; {took}" if again else f"{seen.total}: {took}")
+    )
+    lines.append(("time", f"{job.seconds:.1f} s on {job.workers} worker processes; a plain loop {plain_seconds:.1f} s"))
     out = console()
     out.print()
     for name, text in lines:

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ SLOTS = 4
 BRISK = 300
 """From so many files on the job lasts long enough to be watched; fewer are counted slowly."""
 LOOK = 0.03
+PATIENCE = 10.0
 TOP = 10
 APP = "motet.cli.demo_app:app"
 LEFT_OUT = frozenset({"test", "tests", "idlelib", "site-packages", "dist-packages", "__pycache__", "node_modules"})
@@ -83,10 +84,10 @@ def plain_count(paths: Sequence[Path]) -> list[tuple[str, int]]:
 class Evidence:
     """What the history of executions and the workers' log prove."""
 
-    executions: dict[int, int] = attrs.field(factory=dict)
+    executions: dict[int, int] = attrs.field(factory=dict[int, int])
     """How many, by process."""
-    nodes: set[str] = attrs.field(factory=set)
-    redelivered: set[str] = attrs.field(factory=set)
+    nodes: set[str] = attrs.field(factory=set[str])
+    redelivered: set[str] = attrs.field(factory=set[str])
     last: int = 0
     killed: int = 0
     killed_at: int = 0
@@ -152,18 +153,23 @@ class Job:
                 os.kill(seen.last, signal.SIGKILL)
                 seen.killed, seen.killed_at = seen.last, len(seen.nodes)
 
-    def conclude(self) -> None:
-        """Read the logs of the workers for messages that came back."""
-        self.look()
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """What the workers have logged under this name."""
+        found: list[dict[str, Any]] = []
         for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError):
                 entry = json.loads(line)
-                if entry.get("event") == "redelivered":
-                    self.evidence.redelivered.add(entry["id"])
+                found += [entry] if entry.get("event") == event else []
+        return found
+
+    def conclude(self) -> None:
+        """Read what happened to the end, messages that came back included."""
+        self.look()
+        self.evidence.redelivered = {entry["id"] for entry in self.events("redelivered")}
 
 
 @contextmanager
-def workers(job: Job, database: Path) -> Iterator[subprocess.Popen[bytes]]:
+def workers(job: Job, database: Path) -> Generator[subprocess.Popen[bytes]]:
     """Run `motet worker` for as long as the context is open, as anybody would."""
     from motet.cli.demo_app import HISTORY
 
@@ -199,8 +205,9 @@ async def run_job(app: Any, job: Job, process: subprocess.Popen[bytes], show: Ca
     from motet import group
     from motet.cli.demo_app import count, merge, top
 
-    start = time.perf_counter()
     async with app:
+        await started(job, process)
+        start = time.perf_counter()
         term = group(count.s(str(path), job.pause) for path in job.paths) | merge.s() | top.s(limit=TOP)
         run = await term.submit()
         while True:
@@ -212,11 +219,18 @@ async def run_job(app: Any, job: Job, process: subprocess.Popen[bytes], show: Ca
             show(job)
             if status.ready:
                 return await run.result(timeout=5)
-            if process.poll() is not None:
-                raise UsageError(f"the workers ended: {last_words(job)}")
-            await anyio.sleep(LOOK)
+            await pause(job, process)
 
 
-def last_words(job: Job) -> str:
-    lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines[-1] if lines else "they said nothing"
+async def started(job: Job, process: subprocess.Popen[bytes]) -> None:
+    """Wait until all workers are there, so that all take part; late ones are not waited for."""
+    with anyio.move_on_after(PATIENCE):
+        while len(job.events("started")) < job.workers:
+            await pause(job, process)
+
+
+async def pause(job: Job, process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        raise UsageError(f"the workers ended: {lines[-1] if lines else 'they said nothing'}")
+    await anyio.sleep(LOOK)

@@ -53,15 +53,12 @@ class LazyGroup(click.Group):
         """Run a verb; what Motet raises on purpose becomes one line and a code."""
         try:
             return super().invoke(ctx)
-        except MotetError as error:
+        except (MotetError, ExceptionGroup) as raised:
+            error = lone(raised)
+            if not isinstance(error, MotetError):
+                raise
             report(error)
             ctx.exit(exits.code_of(error))
-        except BaseExceptionGroup as several:
-            error = lone(several)
-            if isinstance(error, MotetError):
-                report(error)
-                ctx.exit(exits.code_of(error))
-            raise
         except KeyboardInterrupt:
             click.echo(err=True)
             ctx.exit(exits.INTERRUPTED)
@@ -71,11 +68,10 @@ class LazyGroup(click.Group):
             ctx.exit(exits.FAILED)
 
 
-def lone(error: BaseException) -> BaseException:
+def lone(error: Exception) -> Exception:
     """Unwrap groups of one: task groups wrap what is raised in them."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    inner: tuple[Any, ...] = getattr(error, "exceptions", ())
+    return lone(inner[0]) if len(inner) == 1 else error
 
 
 def report(error: MotetError) -> None:
@@ -109,7 +105,9 @@ def app_option(command: F) -> F:
         if value:
             ctx.find_root().obj = value
 
-    option = click.option("-A", "--app", metavar="APP", expose_value=False, callback=keep, help="module:attr of the app.")
+    option = click.option(
+        "-A", "--app", metavar="APP", expose_value=False, callback=keep, help="module:attr of the app."
+    )
     return option(command)
 
 

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -135,9 +135,11 @@ class Supervisor:
         times = [moment for slot in self.slots for moment in (slot.due, slot.kill_at) if moment is not None]
         if self.watch is not None:
             times.append(self.look_at)
-        links = [slot.link for slot in self.slots if slot.link is not None and not slot.ready]
+        links: list[socket.socket | int] = [
+            slot.link for slot in self.slots if slot.link is not None and not slot.ready
+        ]
         patience = max(0.0, min(times) - now) if times else None
-        readable, _, _ = select.select([self.wakeup, *links], [], [], patience)
+        readable, _, _ = select.select([*links, self.wakeup], [], [], patience)
         if self.wakeup in readable:
             with suppress(BlockingIOError):
                 os.read(self.wakeup, 4096)
@@ -236,7 +238,7 @@ class Supervisor:
     # Signals.
 
     @contextmanager
-    def _hearing(self) -> Iterator[None]:
+    def _hearing(self) -> Generator[None]:
         """Note signals, and let them end the wait."""
         self.wakeup, write = os.pipe()
         os.set_blocking(self.wakeup, False)

@@ -39,7 +39,7 @@ def load_app(target: str) -> Motet:
 def roots(target: str) -> list[str]:
     """The folders from which a target is imported: the working directory, and the root of a file."""
     place = target.partition(":")[0]
-    found = [os.getcwd()]
+    found = [str(Path.cwd())]
     if is_file(place):
         root = Path(place).resolve().parent
         while (root / "__init__.py").exists():
@@ -57,7 +57,7 @@ def module_of(place: str) -> str:
         return place
     path = Path(place)
     if not path.is_file():
-        raise UsageError(f"there is no file {place} in {os.getcwd()}{near(path.name, files_in(path.parent))}")
+        raise UsageError(f"there is no file {place} in {Path.cwd()}{near(path.name, files_in(path.parent))}")
     from motet.task import file_module
 
     return file_module(path)
@@ -76,7 +76,7 @@ def imported(name: str, target: str) -> ModuleType:
         hint = near(name, [path[:-3] for path in files_in(Path())])
         raise UsageError(
             f"no module named {error.name!r} for {target!r}{hint}; {FORM}, and start in the folder that holds it "
-            f"(this is {os.getcwd()})"
+            f"(this is {Path.cwd()})"
         ) from None
     except Exception as error:
         raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -14,26 +15,30 @@ from motet.options import Size, valid_queue
 
 __all__ = ["worker"]
 
-
-class Names(click.ParamType):
-    """A list of names, separated by commas."""
-
-    name = "names"
-
-    def __init__(self, *known: str) -> None:
-        self.known = known
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        names = value if isinstance(value, tuple) else tuple(filter(None, (each.strip() for each in value.split(","))))
-        for each in names:
-            if self.known and each not in self.known:
-                self.fail(f"{each!r} is none of {', '.join(self.known)}", param, ctx)
-            if not self.known and not valid_queue(each):
-                self.fail(f"{each!r} is no queue: use letters, digits, '-', '_' and '.', at most 64", param, ctx)
-        return names or self.fail("name at least one", param, ctx)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def option(*names: str, variable: str, **settings: Any) -> Any:
+def names(*known: str) -> Callable[[click.Context, click.Parameter, str | None], tuple[str, ...] | None]:
+    """Return what reads names separated by commas: of queues, or some of those that are known."""
+
+    def read(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+        if text is None:
+            return None
+        found = tuple(each.strip() for each in text.split(",") if each.strip())
+        for each in found:
+            if known and each not in known:
+                raise click.BadParameter(f"{each!r} is none of {', '.join(known)}", ctx, parameter)
+            if not known and not valid_queue(each):
+                advice = "use letters, digits, '-', '_' and '.', at most 64"
+                raise click.BadParameter(f"{each!r} is no queue: {advice}", ctx, parameter)
+        if not found:
+            raise click.BadParameter("name at least one", ctx, parameter)
+        return found
+
+    return read
+
+
+def option(*names: str, variable: str, **settings: Any) -> Callable[[F], F]:
     """An option that an environment variable may give."""
     return click.option(*names, envvar=f"MOTET_{variable}", show_envvar=True, **settings)
 
@@ -42,9 +47,15 @@ def option(*names: str, variable: str, **settings: Any) -> Any:
 @click.argument("target", metavar="[APP]", required=False)
 @app_option
 @option("-w", "--workers", variable="WORKERS", type=click.IntRange(1), default=1, help="Processes.  [default: 1]")
-@option("-c", "--concurrency", variable="CONCURRENCY", type=click.IntRange(1), help="Tasks per process.  [default: 100]")
-@option("-Q", "--queues", variable="QUEUES", type=Names(), metavar="A,B", help="Queues to serve.  [default: default]")
-@option("--size", "sizes", variable="SIZE", type=Names(*Size), metavar="S,M", help="Sizes to serve.  [default: all]")
+@option(
+    "-c", "--concurrency", variable="CONCURRENCY", type=click.IntRange(1), help="Tasks per process.  [default: 100]"
+)
+@option(
+    "-Q", "--queues", variable="QUEUES", callback=names(), metavar="A,B", help="Queues to serve.  [default: default]"
+)
+@option(
+    "--size", "sizes", variable="SIZE", callback=names(*Size), metavar="S,M", help="Sizes to serve.  [default: all]"
+)
 @option("--threads", variable="THREADS", type=click.IntRange(1), help="Threads for plain functions.  [default: 40]")
 @option("--burst", variable="BURST", is_flag=True, help="End when nothing is left to do.")
 @option("--reload", variable="RELOAD", is_flag=True, help="Start again when a source file changes.")
@@ -52,7 +63,9 @@ def option(*names: str, variable: str, **settings: Any) -> Any:
 @option("-l", "--log-level", variable="LOG_LEVEL", type=click.Choice(logs.LEVELS, case_sensitive=False), default="info")
 @option("--log-format", variable="LOG_FORMAT", type=click.Choice(logs.FORMATS), default="text", help="One line each.")
 @click.pass_context
-def worker(ctx: click.Context, target: str | None, workers: int, *, reload: bool, burst: bool, **chosen: Any) -> None:
+def worker(
+    ctx: click.Context, /, target: str | None, workers: int, *, reload: bool, burst: bool, **chosen: Any
+) -> None:
     """Run worker processes until stopped.
 
     The first SIGINT or SIGTERM lets running tasks finish, for as long as the grace; a second one kills.
