@@ -226,6 +226,7 @@ class Worker:
             delivery = self.quarantine.popleft()
             self.active += 1
             strikes = await self.backend.transport.strike(delivery)
+            log.info("redelivered id=%s deliveries=%d strikes=%d", delivery.id, delivery.deliveries, strikes)
             self.handler.strikes[delivery.receipt] = strikes
             self.ready.append(delivery)
             self._wake(running)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 
 import sniffio
 
@@ -23,7 +24,11 @@ def loop_waker() -> Callable[[Callable[[], None]], None]:
 
 
 def _asyncio_waker(loop: asyncio.AbstractEventLoop) -> Callable[[Callable[[], None]], None]:
+    # A callback is no task: anyio must be told which loop it runs in, or it cannot start one from there.
+    here = copy_context()
+    here.run(sniffio.current_async_library_cvar.set, "asyncio")
+
     def wake(callback: Callable[[], None]) -> None:
-        loop.call_soon_threadsafe(callback)
+        loop.call_soon_threadsafe(callback, context=here)
 
     return wake
