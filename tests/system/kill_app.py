@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Any
 
 import anyio
 
-from motet import Context, FixedDelay, Motet, chain, group, injected
+from motet import Context, FixedDelay, Motet, Term, chain, group, injected
 
 app = Motet(os.environ["KILL_URL"], lease=0.5)
 WIDTH = int(os.environ.get("KILL_WIDTH", "6"))
@@ -62,7 +63,7 @@ async def replaced(n: int, ctx: Context = injected) -> int:
     return ctx.replace(group(member.s(n), thread.s(n)) | total.s())
 
 
-def term():
+def term() -> Term[Any, Any]:
     members = group(*(member.s(n) for n in range(WIDTH)), chain(flaky.s(100), replaced.s()), thread.s(1000))
     return (members | total.s()).on_success(called.s())
 

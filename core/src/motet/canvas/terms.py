@@ -10,7 +10,7 @@ import inspect
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, TypeAlias, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, TypeAlias, Unpack, overload
 
 import attrs
 from typing_extensions import TypeVar
@@ -344,7 +344,8 @@ class Recovered(Term[I, V]):
 
 def _term(value: object) -> Term[Any, Any]:
     if isinstance(value, Term):
-        return cast("Term[Any, Any]", value)
+        term: Term[Any, Any] = value
+        return term
     if inspect.iscoroutine(value):
         value.close()
         raise TypeError("a submitted call is no term: put brackets round the composition, (a | b).submit()")
