@@ -141,7 +141,8 @@ async def test_r18_a_chain_of_5000_links_runs_with_messages_of_constant_size(app
             sizes.extend(len(delivery.body) for delivery in taken if read_message(delivery.body).order == "r")
             return taken
 
-        app.backend.transport.receive = measured  # type: ignore[method-assign]  # the sizes are the point
+        transport: Any = app.backend.transport
+        transport.receive = measured
         async with app.worker():
             run = await chain(*[increment.s(0), *[increment.s()] * 4999]).submit()
             assert await run.result(100) == 5000

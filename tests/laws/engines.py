@@ -69,7 +69,7 @@ class PureEngine:
         task = self.plan.profile(message.place, node).task
         arguments = msgspec.msgpack.decode(node.call)
         given = arguments.get("args", [arguments[name] for name in ("value", "error") if name in arguments])
-        if node.feed:
+        if node.feed and (message.value is not None or message.source is not None):
             given = [self.input(world, message), *given]
         if task == "laws:boom":
             return Record(State.ERR, error=ErrorInfo(kind="exception", message=f"boom {given[-1]}"))
@@ -115,7 +115,8 @@ class WorkerEngine:
         self.running = running
 
     def evaluate(self, term: Term[Any, Any]) -> Meaning:
-        return self.portal.call(self._evaluate, term)
+        meaning: Meaning = self.portal.call(self._evaluate, term)
+        return meaning
 
     async def _evaluate(self, term: Term[Any, Any]) -> Meaning:
         handle = self.running.handle_of((await self.running.submitter.submit(term, {}))[0], term)

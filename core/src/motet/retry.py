@@ -135,11 +135,12 @@ def to_mapping(retry_policy: RetryPolicy) -> dict[str, Any]:
     kind = type(retry_policy).__name__
     if KINDS.get(kind) is not type(retry_policy):
         raise UsageError(f"{kind} cannot travel with a call: set it on the task, @app.task(retry_policy=...)")
-    fields = attrs.asdict(retry_policy)
-    return {
-        "kind": kind,
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()},
-    }
+    fields: dict[str, Any] = attrs.asdict(retry_policy)
+    return {"kind": kind, **{name: _listed(value) for name, value in fields.items()}}
+
+
+def _listed(value: Any) -> Any:
+    return [*value] if isinstance(value, tuple) else value
 
 
 def policy(mapping: Mapping[str, Any]) -> RetryPolicy:

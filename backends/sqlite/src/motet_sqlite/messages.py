@@ -1,4 +1,4 @@
-"""The message table in motion: what is ready, who holds it, what time makes of it. All inside the caller's transaction."""
+"""The message table in motion: what is ready, who holds it, what time makes of it. The caller has the transaction."""
 
 from __future__ import annotations
 
@@ -31,9 +31,26 @@ __all__ = [
 ]
 
 SLICE = 500
-"""Messages that one transaction promotes, or takes back: about 5 ms."""
+"""Messages that one transaction promotes, or takes back: 1 to 2 ms."""
+PROMOTE = (
+    "UPDATE {message} SET state = 0, due = NULL"
+    " WHERE seq IN (SELECT seq FROM {message} WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?)"
+)
+REAP = (
+    "UPDATE {message} SET state = 0, token = NULL, suspect = 1, deliveries = deliveries + 1"
+    " WHERE seq IN (SELECT seq FROM {message} WHERE state = 2 AND "
+)
+LAPSED = REAP + "boot = ? AND lease <= ? ORDER BY lease LIMIT ?)"
+EARLIER = REAP + "boot < ? LIMIT ?)"
+LATER = REAP + "boot > ? LIMIT ?)"
 LOOKED_AT = 64
 """Messages of one run that `find` looks at: a held one is among the oldest."""
+COUNTS = (
+    "SELECT lane, count(*) FROM {message} WHERE state = 0 GROUP BY lane",
+    "SELECT lane, count(*) FROM {message} WHERE state = 2 GROUP BY lane",
+    "SELECT lane, count(*) FROM {message} WHERE state = 1 GROUP BY lane",
+)
+"""Ready, held, parked: each by an index of its own."""
 
 
 @lru_cache(4096)
@@ -87,23 +104,9 @@ def waiting(database: Database, lanes: Sequence[Lane]) -> list[Lane]:
 
 def turn(database: Database, now: float) -> int:
     """Promote what is due and take back what was held too long; answer how many are ready by that."""
-    started = boot()
-    moved = database.change(
-        "UPDATE {message} SET state = 0, due = NULL"
-        " WHERE seq IN (SELECT seq FROM {message} WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?)",
-        now,
-        SLICE,
-    )
-    for over, values in (
-        ("boot = ? AND lease <= ?", (started, uptime())),
-        ("boot < ?", (started,)),
-        ("boot > ?", (started,)),
-    ):
-        moved += database.change(
-            "UPDATE {message} SET state = 0, token = NULL, suspect = 1, deliveries = deliveries + 1"
-            f" WHERE seq IN (SELECT seq FROM {{message}} WHERE state = 2 AND {over} ORDER BY lease LIMIT {SLICE})",
-            *values,
-        )
+    moved = database.change(PROMOTE, now, SLICE)
+    for sql, *values in ((LAPSED, boot(), uptime()), (EARLIER, boot()), (LATER, boot())):
+        moved += database.change(sql, *values, SLICE)
     return moved
 
 
@@ -113,18 +116,15 @@ def take(database: Database, lanes: Sequence[Lane], limit: int, lease: timedelta
     token = secrets.randbits(62) + 1
     until = uptime() + lease.total_seconds()
     for lane in waiting(database, lanes):
-        # The inner SELECT has found them before the first is changed; RETURNING says them in no promised order.
         rows = database.rows(
-            "UPDATE {message} SET state = 2, boot = ?, lease = ?, token = ?"
-            " WHERE seq IN (SELECT seq FROM {message} WHERE state = 0 AND lane = ? ORDER BY seq LIMIT ?)"
-            " RETURNING seq, id, body, deliveries, suspect",
-            boot(),
-            until,
-            token,
+            "SELECT seq, id, body, deliveries, suspect FROM {message} WHERE state = 0 AND lane = ?"
+            " ORDER BY seq LIMIT ?",
             str(lane),
             limit - len(taken),
         )
-        rows.sort()
+        # The same rows again: nobody else writes meanwhile. A tenth faster than by list, or by RETURNING.
+        sql = "UPDATE {message} SET state = 2, boot = ?, lease = ?, token = ? WHERE state = 0 AND lane = ? AND seq <= ?"
+        database.change(sql, boot(), until, token, str(lane), rows[-1][0])
         for seq, name, body, deliveries, suspect in rows:
             taken.append(Delivery(f"{seq}.{token}", name, lane, body, deliveries + 1, bool(suspect)))
         if len(taken) >= limit:
@@ -206,13 +206,13 @@ def pause(database: Database, queue: str, *, paused: bool) -> None:
 
 
 def queues(database: Database) -> list[QueueInfo]:
-    """Count every queue's messages: an index of its own for each state, 10 ms for 100,000."""
+    """Count every queue's messages: an index of its own for each state, 12 to 36 ms for 100,000."""
     counts: dict[str, list[int]] = {}
     stopped = {queue for (queue,) in database.rows("SELECT queue FROM {paused}")}
     for queue in stopped:
         counts[queue] = [0, 0, 0]
-    for position, state in enumerate((0, 2, 1)):
-        for name, count in database.rows(f"SELECT lane, count(*) FROM {{message}} WHERE state = {state} GROUP BY lane"):
+    for position, sql in enumerate(COUNTS):
+        for name, count in database.rows(sql):
             counts.setdefault(lane_of(name).queue, [0, 0, 0])[position] += count
     return [
         QueueInfo(queue, ready, held, parked, queue in stopped)

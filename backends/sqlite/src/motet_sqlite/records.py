@@ -14,6 +14,14 @@ from motet_sqlite.upkeep import FLAGS_KEPT
 __all__ = ["barriers", "flags", "get", "names", "runs", "sweep"]
 
 GREATEST = chr(0x10FFFF)
+SWEEPS = (
+    "DELETE FROM {record} WHERE key IN (SELECT key FROM {record} WHERE key >= ? AND key < ? LIMIT ?)",
+    "DELETE FROM {barrier} WHERE key IN (SELECT key FROM {barrier} WHERE key >= ? AND key < ? LIMIT ?)",
+)
+LEFT = (
+    "SELECT 1 FROM {record} WHERE key >= ? AND key < ? LIMIT 1",
+    "SELECT 1 FROM {barrier} WHERE key >= ? AND key < ? LIMIT 1",
+)
 NUMBER = "SELECT made FROM {record} WHERE key = ?"
 
 
@@ -67,18 +75,9 @@ def names(database: Database, run: str, prefix: str, now: float) -> list[str]:
 def sweep(database: Database, run: str, limit: int) -> bool:
     """Remove at most so many of a run's records and barriers; True when none is left (S8)."""
     first, last = bounds(run)
-    for table in ("{record}", "{barrier}"):
-        limit -= database.change(
-            f"DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE key >= ? AND key < ? LIMIT ?)",
-            first,
-            last,
-            max(0, limit),
-        )
-    sql = " UNION ALL ".join(
-        f"SELECT * FROM (SELECT 1 FROM {table} WHERE key >= ? AND key < ? LIMIT 1)"
-        for table in ("{record}", "{barrier}")
-    )
-    return not database.rows(sql, first, last, first, last)
+    for sql in SWEEPS:
+        limit -= database.change(sql, first, last, max(0, limit))
+    return not any(database.rows(sql, first, last) for sql in LEFT)
 
 
 def runs(database: Database, before: str | None, limit: int, now: float) -> list[tuple[str, bytes]]:

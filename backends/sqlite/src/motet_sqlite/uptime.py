@@ -6,6 +6,7 @@ A lease by wall time would end for every running task at once when somebody sets
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import sys
 import time
@@ -29,8 +30,12 @@ else:
 
 
 @cache
-def boot() -> str:
-    """Return what tells this start of the machine from every other; "" where the system has no such name."""
+def boot() -> int:
+    """Return a number that tells this start of the machine from every other; 0 where the system has no name for it."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]) if (name := _name()) else 0
+
+
+def _name() -> str:
     identity = Path("/proc/sys/kernel/random/boot_id")
     if identity.exists():
         return identity.read_text().strip()

@@ -116,13 +116,13 @@ class Bell:
                 self._send(other, text)
 
     def _others(self, kind: str) -> list[str]:
-        """List other processes' sockets; 3 us as long as the directory has not changed."""
+        """List other processes' sockets; 4 to 6 us as long as the directory has not changed."""
         if not SUPPORTED:
             return []
         try:
             changed = self.directory.stat().st_mtime_ns
             if changed != self._listed[0]:
-                names = os.listdir(self.directory)
+                names = [entry.name for entry in self.directory.iterdir()]
                 settled = time.time_ns() - changed > BLINK * 1e9
                 self._listed = (changed if settled else 0, names)
         except OSError:

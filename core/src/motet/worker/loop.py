@@ -233,6 +233,7 @@ class Worker:
         if strikes == 0:
             self.leave(delivery)  # it is another worker's by now
             return
+        log.info("redelivered id=%s deliveries=%d strikes=%d", delivery.id, delivery.deliveries, strikes)
         self.alone = delivery.receipt
         self.handler.strikes[delivery.receipt] = strikes
         self.active += 1

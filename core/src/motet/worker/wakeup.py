@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from contextvars import copy_context
 
 import sniffio
 
 __all__ = ["loop_waker"]
 
-Waker = Callable[[Callable[[], None]], Any]
+Waker = Callable[[Callable[[], None]], object]
 
 
 def loop_waker() -> Waker:
@@ -25,4 +25,15 @@ def loop_waker() -> Waker:
         from trio.lowlevel import current_trio_token
 
         return current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe
+    return _asyncio_waker(asyncio.get_running_loop())
+
+
+def _asyncio_waker(loop: asyncio.AbstractEventLoop) -> Waker:
+    # A callback is no task: anyio must be told which loop it runs in, or it cannot start one from there.
+    here = copy_context()
+    here.run(sniffio.current_async_library_cvar.set, "asyncio")
+
+    def wake(callback: Callable[[], None]) -> None:
+        loop.call_soon_threadsafe(callback, context=here)
+
+    return wake
