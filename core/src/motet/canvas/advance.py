@@ -202,9 +202,21 @@ def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned
     for number, raw in enumerate(replaced.pages):
         plan.add(replaced.segment, number, raw)
     ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
+    ops += keep_whole(plan)
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
     ops.append(Once(splice_key(run, place), replaced.segment.encode()))
     return [*ops, *spawned, *enter_splice(plan, place, replaced.segment, now)]
+
+
+def keep_whole(plan: Plan) -> list[Op]:
+    """Keep the plan of a run that was a single call until now: more than one record is swept as a whole."""
+    page = plan.page("", 0)
+    if page.header is None or not alone(plan, page.header):
+        return []
+    header = msgspec.structs.replace(page.header, given=True)
+    raw = pack(msgspec.structs.replace(page, header=header))
+    plan.add("", 0, raw)
+    return [Put(page_key(plan.run, "", 0), raw)]
 
 
 def enter_splice(plan: Plan, place: Place, segment: str, now: datetime) -> list[Op]:

@@ -83,7 +83,7 @@ class Worker:
             decider=Decider(registry, plans, clock, rng, options.lease.total_seconds() * 3),
             control=control,
             clock=clock,
-            processes=ProcessSlots(options.processes, tracebacks=options.tracebacks, app=app),
+            processes=ProcessSlots(options.processes, tracebacks=options.tracebacks),
             app=app,
         )
         self.threads: ThreadSlots
