@@ -14,6 +14,22 @@ from typing import TypeAlias
 import msgspec
 
 from motet.canvas.plan import FANOUT, Callback, Chain, Group, Header, Leaf, Node, Part, Plan, Recover, page_key, span
+from motet.canvas.records import (
+    INPUT,
+    ROOT,
+    ROOT_OUTCOME,
+    RUN,
+    RunInfo,
+    attempt_key,
+    barrier_key,
+    claim_key,
+    closed_key,
+    lifetime,
+    outcome_key,
+    parcel_id,
+    single,
+    splice_key,
+)
 from motet.message import VERSION, Key, Message, Order, Parcel, Place, Record, Ref, State, pack
 from motet.options import CONTROL, Lane
 from motet.outcome import ErrorInfo, Replaced
@@ -21,9 +37,7 @@ from motet.program import UP, Arrive, Do, Drop, Flag, Guard, Once, Op, Open, Pub
 
 __all__ = [
     "NO_INPUT",
-    "RUN",
     "Fed",
-    "RunInfo",
     "again",
     "begin",
     "call",
@@ -32,7 +46,6 @@ __all__ = [
     "expand",
     "later",
     "launch",
-    "outcome_key",
     "resume",
     "spliced",
 ]
@@ -63,53 +76,6 @@ NO_INPUT = Fed()
 
 Decided: TypeAlias = tuple[Place, State, Fed]
 Next: TypeAlias = tuple[Place, Fed]
-
-
-class RunInfo(msgspec.Struct, frozen=True, array_like=True):
-    """The run's own record: it exists from submit to sweep. `given` says that the user chose the id."""
-
-    name: str
-    size: int
-    leaves: int
-    created: float
-    ttl: float
-    given: bool = False
-    origin: str = ""
-
-
-def outcome_key(run: str, place: Place) -> Key:
-    """Where a node's outcome is kept."""
-    return Key(run, f"o.{place}")
-
-
-def barrier_key(run: str, place: Place) -> Key:
-    """Where a group's barrier is kept."""
-    return Key(run, f"b.{place}")
-
-
-def closed_key(run: str, place: Place) -> Key:
-    """The mark of a scope that ended early: nothing in it continues."""
-    return Key(run, f"x.{place}")
-
-
-def claim_key(run: str) -> Key:
-    """The claim of an id that a user chose; it outlives the run's records (H5)."""
-    return Key(CLAIMS, run)
-
-
-def attempt_key(run: str, place: Place, attempt: int) -> Key:
-    """The mark of an attempt that has been scheduled."""
-    return Key(run, f"a.{place}.{attempt}")
-
-
-def splice_key(run: str, place: Place) -> Key:
-    """Where the replacement of a leaf is named."""
-    return Key(run, f"s.{place}")
-
-
-RUN = "r"
-CLAIMS = "given-ids"
-INPUT = "v.input"
 
 
 def launch(
@@ -157,12 +123,26 @@ def call(plan: Plan, now: datetime) -> list[Op]:
 
 def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Say what a node's outcome does: record it, then tell its scopes and whatever waits for it."""
+    if place == ROOT and (header := single(plan)) is not None:
+        return [only(plan.run, header, record), *spawned, *let_go(plan.run, header)]
     flow = _Flow(plan, now)
     ops: list[Op] = [flow.once(place, record)]
     flow.guard(ops, place)
     ops += spawned
     flow.run(ops, (place, record.state, flow.fed_by(place, record)))
     return ops
+
+
+def only(run: str, header: Header, record: Record) -> Once:
+    """The one record of a run of one call. It expires by itself; nothing is around it, and nothing waits for it."""
+    if header.discard and record.value is not None:
+        record = Record(record.state, at=record.at)
+    return Once(Key(run, ROOT_OUTCOME), pack(record), lifetime(header.ttl), True)
+
+
+def let_go(run: str, header: Header) -> list[Op]:
+    """A run has ended that read from another one's records: that one may be swept."""
+    return [Drop(Key(header.kin, f"k.{run}"))] if header.kin else []
 
 
 def later(ops: Sequence[Op], due: datetime) -> list[Op]:
@@ -210,11 +190,11 @@ def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned
 
 def keep_whole(plan: Plan) -> list[Op]:
     """Keep the plan of a run that was a single call until now: more than one record is swept as a whole."""
-    page = plan.page("", 0)
-    if page.header is None or not alone(plan, page.header):
+    header = single(plan)
+    if header is None:
         return []
-    header = msgspec.structs.replace(page.header, given=True)
-    raw = pack(msgspec.structs.replace(page, header=header))
+    page = msgspec.structs.replace(plan.page("", 0), header=msgspec.structs.replace(header, given=True))
+    raw = pack(page)
     plan.add("", 0, raw)
     return [Put(page_key(plan.run, "", 0), raw)]
 
@@ -272,10 +252,11 @@ class _Flow:
         """Write an outcome; the root of a single call expires by itself, everything else is swept."""
         is_root = self.plan.up(place) is None
         header = self.plan.header(place.segment)
-        ttl = timedelta(seconds=header.ttl) if is_root and alone(self.plan, header) else None
+        if is_root and single(self.plan) is not None:
+            return only(self.plan.run, header, record)
         if is_root and header.discard and record.value is not None:
             record = Record(record.state, at=record.at)
-        return Once(outcome_key(self.plan.run, place), pack(record), ttl, is_root)
+        return Once(outcome_key(self.plan.run, place), pack(record), None, is_root)
 
     def closed(self, place: Place, *, itself: bool = False) -> tuple[Key, ...]:
         """Name the marks that would stop this node: those of every scope around it."""
@@ -388,9 +369,8 @@ class _Flow:
     def end(self, ops: list[Op]) -> None:
         """The root is decided: let go of the run that this one read from, and have the records swept in time."""
         header = self.plan.header("")
-        if header.kin:
-            ops.append(Drop(Key(header.kin, f"k.{self.plan.run}")))
-        if not alone(self.plan, header):
+        ops += let_go(self.plan.run, header)
+        if single(self.plan) is None:
             due = self.now + timedelta(seconds=header.ttl)
             ops.append(Publish((self.order(Order.SWEEP, Place("", 0), due=due),)))
 
@@ -481,24 +461,6 @@ class _Flow:
 
 NIL = b"\xc0"
 EMPTY = b"\x90"
-
-
-def parcel_id(message: Message) -> str:
-    """Name a message so that the same one, published again, is known while the first is queued."""
-    return f"{message.run}:{message.place}:{message.order}{message.attempt}"
-
-
-def alone(plan: Plan, header: Header) -> bool:
-    """Say whether the run is one undecorated call, whose only record expires by itself."""
-    if header.size != 1 or header.parent is not None or header.given:
-        return False
-    node = plan.node(Place("", 0))
-    return isinstance(node, Leaf) and node.scope is None and not node.stored
-
-
-def control(message: Message, due: datetime | None = None, *, suffix: str = "") -> Parcel:
-    """Wrap an internal message that a client or a worker makes by itself."""
-    return Parcel(parcel_id(message) + suffix, CONTROL, pack(message), due)
 
 
 def failures(errors: Iterable[ErrorInfo], run: str, path: tuple[int, ...]) -> ErrorInfo:

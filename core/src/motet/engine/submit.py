@@ -11,10 +11,10 @@ import anyio
 import attrs
 
 from motet.canvas import advance
-from motet.canvas.advance import RUN, RunInfo, claim_key, control
 from motet.canvas.compile import Catalog, Compiled, CompiledPage, Origin, compile_term
 from motet.canvas.launching import Submission
 from motet.canvas.plan import Plan, page_key
+from motet.canvas.records import RUN, RunInfo, claim_key, control
 from motet.canvas.terms import Term
 from motet.errors import Unavailable, UsageError
 from motet.failpoints import hit

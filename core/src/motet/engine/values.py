@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from motet.canvas.advance import failures, outcome_key
+from motet.canvas.advance import failures
 from motet.canvas.plan import Part, Plan
+from motet.canvas.records import outcome_key
 from motet.engine.plans import Plans
 from motet.errors import StateLost
 from motet.message import Key, Place, Record, Ref, State, pack, read_record
