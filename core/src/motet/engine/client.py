@@ -9,7 +9,7 @@ from typing import TypeVar
 import attrs
 import msgspec
 
-from motet.canvas.advance import RUN, RunInfo, barrier_key, control, outcome_key
+from motet.canvas.keys import RUN, RunInfo, barrier_key, control, outcome_key
 from motet.canvas.plan import Chain, Group, Leaf, Node, Part, Plan
 from motet.engine.plans import Plans
 from motet.engine.values import Values
