@@ -1,4 +1,4 @@
-"""The free interpretation of terms: every leaf says its name and its input, so that a value tells how it came about.
+"""The free interpretation of terms: every leaf says its name and its input, so that a value tells how it came to be.
 
 `denote` is the meaning of a term as the laws define it, in ten lines; what the engine makes of the same term must agree.
 """
@@ -15,7 +15,8 @@ from motet.canvas.terms import Recovered
 
 app = Motet("memory://", result_ttl=60)
 
-NOTHING: Any = None
+NOTHING: Any = object()
+"""What an empty chain hands on when it was given nothing; seen from outside it is None."""
 
 
 @app.task(name="laws:leaf")
@@ -55,6 +56,11 @@ Meaning = Ok | Err
 
 def denote(term: Term[Any, Any], given: tuple[Any, ...] = ()) -> Meaning:
     """Say what a term means; `given` is empty, or holds the one input."""
+    meaning = inner_meaning(term, given)
+    return Ok(None) if meaning == Ok(NOTHING) else meaning
+
+
+def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
     match term:
         case Signature(task=task, args=args, immutable=immutable):
             arguments = args if immutable else (*given, *args)
@@ -65,11 +71,11 @@ def denote(term: Term[Any, Any], given: tuple[Any, ...] = ()) -> Meaning:
             return Ok(["rescued"] if task == "laws:rescue" else list(arguments))
         case Chain(steps=steps, drops=drops):
             for number, step in enumerate(steps):
-                ended = denote(step, () if number in drops else given)
+                ended = inner_meaning(step, () if number in drops else given)
                 if isinstance(ended, Err):
                     return ended
-                given = (ended.value,)
-            return Ok(given[0] if given else None)
+                given = () if ended.value is NOTHING else (ended.value,)
+            return Ok(given[0] if given else NOTHING)
         case Group(members=members):
             ended_members = [denote(member, given) for member in members]
             failed = [name for ended in ended_members if isinstance(ended, Err) for name in ended.leaves]
@@ -77,9 +83,10 @@ def denote(term: Term[Any, Any], given: tuple[Any, ...] = ()) -> Meaning:
                 Err(tuple(failed)) if failed else Ok([ended.value for ended in ended_members if isinstance(ended, Ok)])
             )
         case Recovered(inner=inner, handler=handler):
-            ended = denote(inner, given)
-            return ended if isinstance(ended, Ok) else denote(handler, ("error",))
-    raise TypeError(term)
+            ended = inner_meaning(inner, given)
+            return ended if isinstance(ended, Ok) else inner_meaning(handler, ("error",))
+        case _:
+            raise TypeError(term)
 
 
 names = st.integers(0, 999).map(lambda number: f"n{number}")
@@ -88,7 +95,7 @@ names = st.integers(0, 999).map(lambda number: f"n{number}")
 def leaves(*, failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
     """Single calls: mutable, immutable, and, if asked for, failing ones."""
     good = names.flatmap(lambda name: st.sampled_from([leaf.partial(name), leaf.si(name)]))
-    return st.one_of(good, good, good, names.map(lambda name: boom.partial(name))) if failing else good
+    return st.one_of(good, good, good, names.map(boom.partial)) if failing else good
 
 
 def terms(*, failing: bool = True, max_leaves: int = 12) -> st.SearchStrategy[Term[Any, Any]]:

@@ -23,7 +23,7 @@ def derive(*parts: str | int) -> str:
 
 def shorten(number: int, length: int = LENGTH) -> str:
     """Write a number in base62 characters, an even count of them, dropping what does not fit."""
-    pairs = []
+    pairs: list[str] = []
     for _ in range(length // 2):
         number, pair = divmod(number, 3844)
         pairs.append(PAIRS[pair])
