@@ -1,6 +1,6 @@
-"""The free interpretation of terms: every leaf says its name and its input, so that a value tells how it came to be.
+"""The free interpretation of terms: a leaf says its name and its input, so that a value tells how it came about.
 
-`denote` is the meaning of a term as the laws define it, in ten lines; what the engine makes of the same term must agree.
+`denote` is the meaning of a term as the laws define it; what the engine makes of the same term must agree.
 """
 
 from __future__ import annotations

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
+from typing import Any
 
 import sniffio
 
 __all__ = ["loop_waker"]
 
-Waker = Callable[[Callable[[], None]], object]
+Waker = Callable[[Callable[[], None]], Any]
 
 
 def loop_waker() -> Waker:
