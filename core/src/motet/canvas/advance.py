@@ -137,7 +137,13 @@ def called(plan: Plan, now: datetime) -> Parcel:
 def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Say what a node's outcome does: record it, then tell its scopes and whatever waits for it."""
     flow = _Flow(plan, now)
-    ops: list[Op] = [flow.once(place, record)]
+    once = flow.once(place, record)
+    ops: list[Op] = [once]
+    if once.ttl is not None:
+        # A run of one call: nothing is around it, and nothing comes after.
+        ops += spawned
+        flow.end(ops)
+        return ops
     flow.guard(ops, place)
     ops += spawned
     flow.run(ops, (place, record.state, flow.fed_by(place, record)))
@@ -216,6 +222,7 @@ class _Flow:
     def __init__(self, plan: Plan, now: datetime) -> None:
         self.plan = plan
         self.moment = now
+        self.second = now.replace(microsecond=0)
         self.timed = False
         self.depth = 0
 
@@ -224,11 +231,6 @@ class _Flow:
         """The moment of the walk."""
         self.timed = True
         return self.moment
-
-    @property
-    def second(self) -> datetime:
-        """The second in which that falls."""
-        return self.moment.replace(microsecond=0)
 
     def after(self, seconds: float) -> datetime | None:
         """When a wait that begins now is over; None when there is none."""
@@ -258,8 +260,8 @@ class _Flow:
         """Write an outcome; the root of a single call expires by itself, everything else is swept."""
         if self.plan.node(place).up >= 0:
             return Once(outcome_key(self.plan.run, place), pack(record))
-        is_root = self.plan.up(place) is None
         header = self.plan.header(place.segment)
+        is_root = header.parent is None
         ttl = timedelta(seconds=header.ttl) if is_root and alone(self.plan, header) else None
         if is_root and header.discard and record.value is not None:
             record = Record(record.state, at=record.at)
@@ -295,7 +297,7 @@ class _Flow:
             outer = self.plan.node(outside)
             match outer:
                 case Group() | Part():
-                    ok, err = self.completion(outside, State.OK), self.completion(outside, State.ERR)
+                    ok, err = self.completions(outside)
                     key = barrier_key(self.plan.run, outside)
                     ops.append(Arrive(key, node.slot, int(state != State.OK), ok, err))
                     return None
@@ -321,19 +323,19 @@ class _Flow:
             return Record(state, fed.value)
         return Record(state, source=Ref(self.plan.run, inner.segment, inner.number))
 
-    def completion(self, place: Place, state: State) -> Sequence[Op]:
-        """What happens when a barrier completes so; shared, so that d nested groups give 2 d branches, not 2^d."""
-        key = place, state, self.depth
+    def completions(self, place: Place) -> tuple[Sequence[Op], Sequence[Op]]:
+        """What happens when a barrier completes, well or not; shared, so that d nested groups give 2 d branches."""
+        key = place, self.depth
         if (known := self.plan.completions.get(key)) is not None:
-            ops, second, moment = known
+            ok, err, second, moment = known
             if second == self.second and moment in (None, self.moment):
                 self.timed = self.timed or moment is not None
-                return ops
+                return ok, err
         before, self.timed = self.timed, False
-        ops = self.completed(place, state)
-        self.plan.completions[key] = ops, self.second, self.moment if self.timed else None
+        ok, err = self.completed(place, State.OK), self.completed(place, State.ERR)
+        self.plan.completions[key] = ok, err, self.second, self.moment if self.timed else None
         self.timed = self.timed or before
-        return ops
+        return ok, err
 
     def completed(self, place: Place, state: State) -> list[Op]:
         ops: list[Op] = []
@@ -341,7 +343,7 @@ class _Flow:
         if isinstance(node, Part):
             outside = self.plan.up(place)
             assert outside is not None
-            ok, err = self.completion(outside, State.OK), self.completion(outside, State.ERR)
+            ok, err = self.completions(outside)
             ops.append(Arrive(barrier_key(self.plan.run, outside), node.slot, UP, ok, err))
             return ops
         fed = Fed(source=Ref(self.plan.run, place.segment, place.number))

@@ -43,7 +43,8 @@ class RunInfo(msgspec.Struct, frozen=True, array_like=True):
 
 def outcome_key(run: str, place: Place) -> Key:
     """Where a node's outcome is kept."""
-    return Key(run, f"o.{place}")
+    segment, number = place
+    return Key(run, f"o.{segment}.{number}" if segment else f"o.{number}")
 
 
 def barrier_key(run: str, place: Place) -> Key:
@@ -73,7 +74,8 @@ def splice_key(run: str, place: Place) -> Key:
 
 def parcel_id(message: Message) -> str:
     """Name a message so that the same one, published again, is known while the first is queued."""
-    return f"{message.run}:{message.place}:{message.order}{message.attempt}"
+    place = f"{message.segment}.{message.node}" if message.segment else message.node
+    return f"{message.run}:{place}:{message.order}{message.attempt}"
 
 
 def control(message: Message, due: datetime | None = None, *, suffix: str = "") -> Parcel:

@@ -216,8 +216,9 @@ class PagesNeeded(MotetError):
         return f"pages {self.keys} of the plan are not loaded"
 
 
-Completion: TypeAlias = tuple[Sequence[Any], datetime, datetime | None]
-"""What a barrier's completion does, and the time for which it was worked out: a second, or just one moment in it."""
+Completion: TypeAlias = tuple[Sequence[Any], Sequence[Any], datetime, datetime | None]
+"""What a barrier's completion does when it is well and when it is not, and the time for which that was worked out: a
+second, or just one moment in it."""
 
 
 class Plan:
@@ -233,7 +234,7 @@ class Plan:
         self.run = run
         self.pages: dict[tuple[str, int], Page] = {}
         self.inline: dict[str, bytes] = {}
-        self.completions: dict[tuple[Place, str, int], Completion] = {}
+        self.completions: dict[tuple[Place, int], Completion] = {}
         self.marks: dict[Place, tuple[Key, ...]] = {}
 
     def add(self, segment: str, number: int, raw: bytes, page: Page | None = None) -> None:
@@ -272,9 +273,12 @@ class Plan:
 
     def node(self, place: Place) -> Node:
         """Return the node at a place."""
-        page = self.page(place.segment, place.number // FANOUT)
+        segment, index = place
+        number = index // FANOUT
         try:
-            return page.nodes[place.number % FANOUT]
+            return self.pages[segment, number].nodes[index % FANOUT]
+        except KeyError:
+            raise PagesNeeded([(segment, number)]) from None
         except IndexError:
             raise DecodeError(f"plan of {self.run} has no node {place}") from None
 
