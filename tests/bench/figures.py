@@ -153,17 +153,17 @@ def processes(scale: Scale) -> Iterator[Figure]:
     """One worker process, from outside."""
     if sys.platform != "linux":
         return
+    cpu: Callable[[Run], float] = lambda run: float(run["cpu"])  # noqa: E731 - as above
+    runs = [in_child("process", "imports") for _ in range(scale.runs)]
+    yield of("import of core, worker and adapter", "ms", runs, lambda run: run["cpu"] * 1000, cpu)
     runs = [in_child("process", "worker_process", idle=scale.idle) for _ in range(max(1, (scale.runs + 1) // 2))]
     note = runs[0]["command"]
-    cpu: Callable[[Run], float] = lambda run: float(run["cpu"])  # noqa: E731 - as above
     yield of("worker: exec to first task", "s", runs, lambda run: run["start"], cpu, target="< 0.45 s", note=note)
     yield of("worker: idle CPU", "%", runs, lambda run: run["idle"] * 100, cpu, target="< 1 %")
     yield of("worker: memory (PSS)", "MiB", runs, lambda run: run["pss"], cpu, target="< 40 MiB")
     if runs[0]["pss_all"] > runs[0]["pss"]:
         yield of("with its supervisor: idle CPU", "%", runs, lambda run: run["idle_all"] * 100, cpu)
         yield of("with its supervisor: memory (PSS)", "MiB", runs, lambda run: run["pss_all"], cpu)
-    runs = [in_child("process", "imports") for _ in range(scale.runs)]
-    yield of("import of core, worker and adapter", "ms", runs, lambda run: run["cpu"] * 1000, cpu)
 
 
 SECTIONS = {"core": core, "drains": drains, "latencies": latencies, "clients": clients, "processes": processes}

@@ -68,9 +68,9 @@ def in_child(module: str, workload: str, **settings: Any) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """The variables of a child: none that would send it to another backend."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MOTET_")}
-    return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))}
+    """The variables of a child: none that would send it to another backend, or have it compile all that it imports."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MOTET_", "PYTHON"))}
+    return {**ours, "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))}
 
 
 @contextlib.contextmanager

@@ -148,9 +148,7 @@ def _written(executor: Executor, job: Job, outcome: Outcome, context: Context) -
         case Failure(error=error, exception=exception):
             said = {"signal": "", "delay": None} if exception is None else _signal(exception)
             names = () if exception is None else qualnames(exception)
-            return Answer(
-                trouble=Trouble(Kind(error.kind), error.type, error.message, error.traceback, names, **said)
-            )
+            return Answer(trouble=Trouble(Kind(error.kind), error.type, error.message, error.traceback, names, **said))
         case _:
             raise TypeError(f"a call in a process cannot come to {outcome!r}")
 
