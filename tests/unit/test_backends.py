@@ -39,7 +39,7 @@ async def test_an_adapter_is_found_whatever_its_dist_is_called(adapter: Path, di
     install(adapter, dist, "[console_scripts]\nstone = nothing:here\n\n[motet.backends]\nstone = adapter:open\n")
 
     async with open_backend("stone://tablet", Settings()) as opened:
-        assert opened == "stone://tablet"
+        assert str(opened) == "stone://tablet"
 
 
 def test_a_scheme_in_another_group_is_no_adapter(adapter: Path) -> None:
