@@ -13,45 +13,41 @@ from typing import TypeAlias
 
 import msgspec
 
-from motet.canvas.keys import (
+from motet.canvas.plan import FANOUT, Callback, Chain, Group, Leaf, Node, Part, Plan, Recover, page_key, span
+from motet.canvas.records import (
     INPUT,
+    ROOT,
     RUN,
     RunInfo,
     attempt_key,
     barrier_key,
     claim_key,
     closed_key,
-    control,
+    let_go,
+    only,
     outcome_key,
     parcel_id,
+    single,
     splice_key,
 )
-from motet.canvas.plan import FANOUT, Callback, Chain, Group, Header, Leaf, Node, Part, Plan, Recover, page_key, span
 from motet.message import VERSION, Key, Message, Order, Parcel, Place, Record, Ref, State, pack
 from motet.options import CONTROL, Lane
 from motet.outcome import Replaced
-from motet.program import UP, Arrive, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
+from motet.program import UP, Arrive, Do, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
 __all__ = [
     "NO_INPUT",
-    "RUN",
     "Fed",
-    "RunInfo",
     "again",
-    "attempt_key",
     "begin",
     "call",
     "called",
     "close",
-    "closed_key",
-    "control",
     "decided",
     "expand",
     "later",
     "launch",
-    "outcome_key",
     "resume",
-    "splice_key",
     "spliced",
 ]
 
@@ -136,14 +132,10 @@ def called(plan: Plan, now: datetime) -> Parcel:
 
 def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Say what a node's outcome does: record it, then tell its scopes and whatever waits for it."""
+    if place == ROOT and (header := single(plan)) is not None:
+        return [only(plan.run, header, record), *spawned, *let_go(plan.run, header)]
     flow = _Flow(plan, now)
-    once = flow.once(place, record)
-    ops: list[Op] = [once]
-    if once.ttl is not None:
-        # A run of one call: nothing is around it, and nothing comes after.
-        ops += spawned
-        flow.end(ops)
-        return ops
+    ops: list[Op] = [flow.once(place, record)]
     flow.guard(ops, place)
     ops += spawned
     flow.run(ops, (place, record.state, flow.fed_by(place, record)))
@@ -187,9 +179,21 @@ def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned
     for number, raw in enumerate(replaced.pages):
         plan.add(replaced.segment, number, raw)
     ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
+    ops += keep_whole(plan)
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
     ops.append(Once(splice_key(run, place), replaced.segment.encode()))
     return [*ops, *spawned, *enter_splice(plan, place, replaced.segment, now)]
+
+
+def keep_whole(plan: Plan) -> list[Op]:
+    """Keep the plan of a run that was a single call until now: more than one record is swept as a whole."""
+    header = single(plan)
+    if header is None:
+        return []
+    page = msgspec.structs.replace(plan.page("", 0), header=msgspec.structs.replace(header, given=True))
+    raw = pack(page)
+    plan.add("", 0, raw)
+    return [Put(page_key(plan.run, "", 0), raw)]
 
 
 def enter_splice(plan: Plan, place: Place, segment: str, now: datetime) -> list[Op]:
@@ -262,10 +266,11 @@ class _Flow:
             return Once(outcome_key(self.plan.run, place), pack(record))
         header = self.plan.header(place.segment)
         is_root = header.parent is None
-        ttl = timedelta(seconds=header.ttl) if is_root and alone(self.plan, header) else None
+        if is_root and single(self.plan) is not None:
+            return only(self.plan.run, header, record)
         if is_root and header.discard and record.value is not None:
             record = Record(record.state, at=record.at)
-        return Once(outcome_key(self.plan.run, place), pack(record), ttl, is_root)
+        return Once(outcome_key(self.plan.run, place), pack(record), None, is_root)
 
     def closed(self, place: Place, *, itself: bool = False) -> tuple[Key, ...]:
         """Name the marks that would stop this node: those of every scope around it."""
@@ -397,9 +402,8 @@ class _Flow:
     def end(self, ops: list[Op]) -> None:
         """The root is decided: let go of the run that this one read from, and have the records swept in time."""
         header = self.plan.header("")
-        if header.kin:
-            ops.append(Drop(Key(header.kin, f"k.{self.plan.run}")))
-        if not alone(self.plan, header):
+        ops += let_go(self.plan.run, header)
+        if single(self.plan) is None:
             due = self.second + timedelta(seconds=header.ttl + 1)
             ops.append(Publish((self.order(Order.SWEEP, Place("", 0), due=due),)))
 
@@ -487,11 +491,3 @@ class _Flow:
 
 NIL = b"\xc0"
 EMPTY = b"\x90"
-
-
-def alone(plan: Plan, header: Header) -> bool:
-    """Say whether the run is one undecorated call, whose only record expires by itself."""
-    if header.size != 1 or header.parent is not None or header.given:
-        return False
-    node = plan.node(Place("", 0))
-    return isinstance(node, Leaf) and node.scope is None and not node.stored

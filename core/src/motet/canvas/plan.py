@@ -162,7 +162,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
     `parent` is the node whose value a splice becomes; `kept` is that node's own value when it only waits.
     `kin` is the run whose records this one's input may refer to; `discard` says that nobody wants the value;
-    `given` that the user chose the id.
+    `given` that the user chose the id, or that a single call was replaced: the run has more records than one.
     """
 
     size: int

@@ -13,9 +13,9 @@ import msgspec
 
 from motet.canvas import advance
 from motet.canvas.compile import Catalog, Compiled, CompiledPage, Origin, compile_term
-from motet.canvas.keys import RUN, RunInfo, claim_key, control
 from motet.canvas.launching import Submission
 from motet.canvas.plan import Plan, page_key
+from motet.canvas.records import RUN, RunInfo, claim_key, control
 from motet.canvas.terms import Term
 from motet.errors import Unavailable, UsageError
 from motet.failpoints import hit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from motet.canvas.keys import outcome_key
 from motet.canvas.plan import Part, Plan
+from motet.canvas.records import outcome_key
 from motet.engine.plans import Plans
 from motet.errors import StateLost
 from motet.message import Key, Place, Record, Ref, State, pack, read_record

@@ -8,8 +8,8 @@ import os
 import signal
 import threading
 import traceback
-from multiprocessing.connection import Connection
-from typing import Any
+from types import FrameType
+from typing import Protocol
 
 import msgspec
 
@@ -28,10 +28,26 @@ from motet.task import Definition
 from motet.worker.execute import Executor
 from motet.worker.resolve import Job
 
-__all__ = ["BEGUN", "ENDED", "PROGRESS", "Answer", "Request", "Trouble", "read_answer", "serve"]
+__all__ = ["BEGUN", "ENDED", "PROGRESS", "Answer", "Line", "Request", "Trouble", "read_answer", "serve"]
 
 BEGUN, PROGRESS, ENDED = b"b", b"p", b"e"
 """The first byte of what a process says: its modules are imported, how far it is, and what it came to."""
+
+
+class Line(Protocol):
+    """What the two processes talk through: a connection of `multiprocessing`, used for bytes only."""
+
+    def send_bytes(self, buf: bytes, /) -> None:
+        """Send a message."""
+        ...
+
+    def recv_bytes(self) -> bytes:
+        """Wait for a message; `EOFError` says that the other end is closed."""
+        ...
+
+    def close(self) -> None:
+        """Close this end."""
+        ...
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
@@ -55,7 +71,7 @@ class Trouble(msgspec.Struct, frozen=True, array_like=True):
     message: str
     traceback: str | None = None
     qualnames: tuple[str, ...] = ()
-    signal: str = ""
+    asks: str = ""
     delay: float | None = None
 
 
@@ -72,11 +88,11 @@ _request = msgspec.msgpack.Decoder(Request)
 read_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Line) -> None:
     """Answer requests until the other end is closed."""
     # A signal to the whole group is for the worker: it decides when its processes end.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _ignored)
     threading.Thread(target=_die_with_the_worker, name="motet-watch", daemon=True).start()
     try:
         while True:
@@ -86,6 +102,10 @@ def serve(connection: Connection) -> None:
         return
 
 
+def _ignored(number: int, frame: FrameType | None) -> None:
+    """Do nothing; unlike SIG_IGN it is not inherited by what the task may start."""
+
+
 def _die_with_the_worker() -> None:
     worker = multiprocessing.parent_process()
     if worker is not None:
@@ -93,7 +113,7 @@ def _die_with_the_worker() -> None:
         os._exit(1)
 
 
-def _answer(request: Request, connection: Connection) -> Answer:
+def _answer(request: Request, connection: Line) -> Answer:
     try:
         registry, definition = _find(request)
     except BaseException as error:  # noqa: BLE001 - a module may do anything when it is imported
@@ -145,19 +165,19 @@ def _written(executor: Executor, job: Job, outcome: Outcome, context: Context) -
             return Answer(value, spawns=spawns)
         case Replaced():
             return Answer(replaced=outcome, spawns=spawns)
-        case Failure(error=error, exception=exception):
-            said = {"signal": "", "delay": None} if exception is None else _signal(exception)
-            names = () if exception is None else qualnames(exception)
-            return Answer(trouble=Trouble(Kind(error.kind), error.type, error.message, error.traceback, names, **said))
+        case Failure(error=info, exception=exception) if exception is not None:
+            asks, delay = _asks(exception)
+            kind, names = Kind(info.kind), qualnames(exception)
+            return Answer(trouble=Trouble(kind, info.type, info.message, info.traceback, names, asks, delay))
         case _:
             raise TypeError(f"a call in a process cannot come to {outcome!r}")
 
 
-def _signal(error: BaseException) -> dict[str, Any]:
+def _asks(error: BaseException) -> tuple[str, float | None]:
     match error:
         case Retry(delay=delay):
-            return {"signal": "retry", "delay": None if delay is None else seconds(delay)}
+            return "retry", None if delay is None else seconds(delay)
         case Fail():
-            return {"signal": "fail", "delay": None}
+            return "fail", None
         case _:
-            return {"signal": "", "delay": None}
+            return "", None

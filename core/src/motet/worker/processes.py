@@ -11,9 +11,11 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import ModuleType
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -28,7 +30,7 @@ from motet.ports import Clock
 from motet.retry import RemoteError
 from motet.task import module_name
 from motet.worker.attempts import Attempt
-from motet.worker.child import BEGUN, PROGRESS, Answer, Request, Trouble, read_answer, serve
+from motet.worker.child import Answer, Line, Request, Trouble, read_answer, serve
 from motet.worker.resolve import Job, error_info
 
 __all__ = ["ProcessSlots"]
@@ -38,6 +40,7 @@ REAP = 2.0
 """Seconds to wait for a process that has been killed."""
 
 read_progress = msgspec.msgpack.Decoder(tuple[int, int]).decode
+read_term: Callable[[bytes], Any] = codec.decode
 
 
 class ProcessSlots:
@@ -110,9 +113,10 @@ class Child:
     """One process. One thread at a time talks with it; any thread may kill it."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context(METHOD)
-        self.connection, self.end = context.Pipe()
-        self.process = context.Process(target=serve, args=(self.end,), name="motet-task")
+        context: Any = multiprocessing.get_context(METHOD)
+        ends: tuple[Line, Line] = context.Pipe()
+        self.connection, self.end = ends
+        self.process: BaseProcess = context.Process(target=serve, args=(self.end,), name="motet-task")
         self.killed = False
 
     def ask(self, request: bytes, begun: Callable[[], None], note: Callable[[int, int], None]) -> bytes | None:
@@ -170,7 +174,7 @@ _starting = threading.Lock()
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
+def _without_main() -> Generator[None]:
     """Keep a new process from running the main script a second time: it imports the task's module by its own name."""
     with _starting:
         main = sys.modules["__main__"]
@@ -185,7 +189,7 @@ def outcome(job: Job, answer: Answer) -> tuple[Outcome, list[Spawn]]:
     """Turn what a process answered into the outcome of its job."""
     if answer.trouble is not None:
         return failed(job, answer.trouble), []
-    spawns = [Spawn(codec.decode(term), key, attach=False) for key, term in answer.spawns]
+    spawns = [Spawn(read_term(term), key, attach=False) for key, term in answer.spawns]
     if answer.replaced is not None:
         return answer.replaced, spawns
     assert answer.value is not None
@@ -194,7 +198,7 @@ def outcome(job: Job, answer: Answer) -> tuple[Outcome, list[Spawn]]:
 
 def failed(job: Job, trouble: Trouble) -> Failure:
     info = error_info(job, trouble.kind, trouble.type, trouble.message, trouble.traceback)
-    match trouble.signal:
+    match trouble.asks:
         case "fail":
             return Failure(info, Fail(trouble.message))
         case "retry":

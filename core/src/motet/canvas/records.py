@@ -1,17 +1,21 @@
-"""What the records and messages of a run are called: names that any process can work out again."""
+"""What a run leaves in a backend: the names of its records and of its messages."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 
-from motet.message import Key, Message, Parcel, Place, pack
+from motet.canvas.plan import Header, Leaf, Plan
+from motet.message import Key, Message, Parcel, Place, Record, pack
 from motet.options import CONTROL
+from motet.program import Drop, Once, Op
 
 __all__ = [
-    "CLAIMS",
     "INPUT",
+    "ROOT",
+    "ROOT_OUTCOME",
     "RUN",
     "RunInfo",
     "attempt_key",
@@ -19,14 +23,20 @@ __all__ = [
     "claim_key",
     "closed_key",
     "control",
+    "let_go",
+    "lifetime",
+    "only",
     "outcome_key",
     "parcel_id",
+    "single",
     "splice_key",
 ]
 
 RUN = "r"
 CLAIMS = "given-ids"
 INPUT = "v.input"
+ROOT = Place("", 0)
+ROOT_OUTCOME = "o.0"
 
 
 class RunInfo(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +80,33 @@ def attempt_key(run: str, place: Place, attempt: int) -> Key:
 def splice_key(run: str, place: Place) -> Key:
     """Where the replacement of a leaf is named."""
     return Key(run, f"s.{place}")
+
+
+def single(plan: Plan) -> Header | None:
+    """Return the header if the run is one undecorated call, whose only record expires by itself."""
+    page = plan.page("", 0)
+    header, node = page.header, page.nodes[0]
+    if header is None or header.size != 1 or header.given:
+        return None
+    return header if isinstance(node, Leaf) and node.scope is None and not node.stored else None
+
+
+@lru_cache(256)
+def lifetime(ttl: float) -> timedelta:
+    """Seconds as a duration, made once for each task's `result_ttl`."""
+    return timedelta(seconds=ttl)
+
+
+def only(run: str, header: Header, record: Record) -> Once:
+    """The one record of a run of one call. It expires by itself; nothing is around it, and nothing waits for it."""
+    if header.discard and record.value is not None:
+        record = Record(record.state, at=record.at)
+    return Once(Key(run, ROOT_OUTCOME), pack(record), lifetime(header.ttl), True)
+
+
+def let_go(run: str, header: Header) -> list[Op]:
+    """A run has ended that read from another one's records: that one may be swept."""
+    return [Drop(Key(header.kin, f"k.{run}"))] if header.kin else []
 
 
 def parcel_id(message: Message) -> str:
