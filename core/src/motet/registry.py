@@ -84,8 +84,10 @@ class Registry:
         """How long the result of a term is kept: a single call's as its task says."""
         if not isinstance(term, Signature):
             return default
-        options = {**self.get(term.task).options, **term.options}
-        return seconds(options["result_ttl"]) if options.get("result_ttl") is not None else default
+        for options in (term.options, self.get(term.task).options):
+            if (asked := options.get("result_ttl")) is not None:
+                return seconds(asked)
+        return default
 
     def profile(self, definition: Definition, options: Mapping[str, Any]) -> Profile:
         """Resolve a task's defaults and a call's options to what the plan says of the call."""
