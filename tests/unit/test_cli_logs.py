@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 from typing import Any
@@ -6,11 +7,16 @@ from motet.cli.logs import JsonLines
 
 
 def line(message: str, *args: Any, **options: Any) -> dict[str, Any]:
-    made: list[logging.LogRecord] = []
-    logger = logging.Logger("motet.worker")
-    logger.addFilter(lambda record: made.append(record) is not None)
-    logger.warning(message, *args, **options)
-    data: dict[str, Any] = json.loads(JsonLines().format(made[0]))
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("motet.worker")
+    logger.addHandler(handler)
+    try:
+        logger.warning(message, *args, **options)
+    finally:
+        logger.removeHandler(handler)
+    data: dict[str, Any] = json.loads(stream.getvalue())
     return data
 
 
@@ -46,9 +52,6 @@ def test_usual_fields_may_come_as_extra() -> None:
 
 
 def test_exception_is_a_field() -> None:
-    try:
-        raise ValueError("no luck")
-    except ValueError:
-        written = line("crashed", exc_info=True)
+    written = line("crashed", exc_info=ValueError("no luck"))
 
     assert written["exception"].endswith("ValueError: no luck")

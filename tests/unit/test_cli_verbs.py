@@ -13,7 +13,7 @@ from motet.cli.exits import code_of
 from motet.cli.root import VERBS, cli
 from motet.errors import BadBackend, LeaseLost, ResultGone, Unavailable, UnknownRun, UnknownTask
 
-APP = '''
+APP = """
 from dataclasses import dataclass
 from datetime import date
 
@@ -33,7 +33,13 @@ def add(x: int, y: int = 1) -> int:
     return x + y
 
 
-@app.task(queue="mail", priority=Priority.BACKGROUND, size=Size.SMALL, timeout=5, retry_policy=ExponentialBackoff(1, max_retries=3))
+@app.task(
+    queue="mail",
+    priority=Priority.BACKGROUND,
+    size=Size.SMALL,
+    timeout=5,
+    retry_policy=ExponentialBackoff(1, max_retries=3),
+)
 async def age(person: Person, at: date) -> int:
     return (at - person.born).days
 
@@ -46,7 +52,7 @@ def greet(*names: str, **options: str) -> str:
 @app.task
 def boom() -> None:
     raise ValueError("no luck")
-'''.replace('{" and "', "{' and '")
+""".replace('{" and "', "{' and '")
 
 Motet = Callable[..., Result]
 

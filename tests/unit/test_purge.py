@@ -41,7 +41,9 @@ async def test_purged_calls_are_cancelled_and_whoever_waits_is_told(purge: Purge
 async def test_purged_members_end_their_chord(purge: Purge) -> None:
     run = await (group(send.s(n) for n in range(3)) | total.s()).submit()
     async with app.worker(queues=("default",)) as worker:
-        while not (infos := [i for i in await app.backend.transport.queues() if i.queue == "mail"]) or not infos[0].ready:
+        while (
+            not (infos := [i for i in await app.backend.transport.queues() if i.queue == "mail"]) or not infos[0].ready
+        ):
             await worker.clock.sleep(0.01)
 
         assert await purge.queue("mail") == 3
