@@ -7,7 +7,7 @@ rather than mistaken for done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ import msgspec
 from motet.canvas.plan import FANOUT, Callback, Chain, Group, Header, Leaf, Node, Part, Plan, Recover, page_key, span
 from motet.message import VERSION, Key, Message, Order, Parcel, Place, Record, Ref, State, pack
 from motet.options import CONTROL, Lane
-from motet.outcome import ErrorInfo, Replaced
+from motet.outcome import Replaced
 from motet.program import UP, Arrive, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
 __all__ = [
@@ -201,7 +201,8 @@ def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned
     run = plan.run
     for number, raw in enumerate(replaced.pages):
         plan.add(replaced.segment, number, raw)
-    ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
+    ops: list[Op] = kept_plan(plan, place)
+    ops += [Put(Key(run, name), value) for name, value in replaced.values]
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
     ops.append(Once(splice_key(run, place), replaced.segment.encode()))
     return [*ops, *spawned, *enter_splice(plan, place, replaced.segment, now)]
@@ -209,10 +210,20 @@ def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned
 
 def enter_splice(plan: Plan, place: Place, segment: str, now: datetime) -> list[Op]:
     """Start the term that a leaf's splice record names."""
+    ops = kept_plan(plan, place)
     flow = _Flow(plan, now)
-    ops: list[Op] = []
     flow.guard(ops, place, itself=True)
     return ops + flow.begin(segment, NO_INPUT)
+
+
+def kept_plan(plan: Plan, place: Place) -> list[Op]:
+    """Store the plan of a single call, which travelled with its message only: the replacement will look it up."""
+    if place.segment or not alone(plan, plan.header("")):
+        return []
+    header = msgspec.structs.replace(plan.header(""), spliced=True)
+    raw = pack(msgspec.structs.replace(plan.page("", 0), header=header))
+    plan.add("", 0, raw)
+    return [Put(page_key(plan.run, "", 0), raw)]
 
 
 def again(plan: Plan, place: Place, message: Message, due: datetime, now: datetime) -> list[Op]:
@@ -478,7 +489,7 @@ def parcel_id(message: Message) -> str:
 
 def alone(plan: Plan, header: Header) -> bool:
     """Say whether the run is one undecorated call, whose only record expires by itself."""
-    if header.size != 1 or header.parent is not None or header.given:
+    if header.size != 1 or header.parent is not None or header.given or header.spliced:
         return False
     node = plan.node(Place("", 0))
     return isinstance(node, Leaf) and node.scope is None and not node.stored
@@ -487,9 +498,3 @@ def alone(plan: Plan, header: Header) -> bool:
 def control(message: Message, due: datetime | None = None, *, suffix: str = "") -> Parcel:
     """Wrap an internal message that a client or a worker makes by itself."""
     return Parcel(parcel_id(message) + suffix, CONTROL, pack(message), due)
-
-
-def failures(errors: Iterable[ErrorInfo], run: str, path: tuple[int, ...]) -> ErrorInfo:
-    """Gather the causes of a failed group, in index order."""
-    causes = tuple(errors)
-    return ErrorInfo(kind="group", run=run, path=path, causes=causes, message=f"{len(causes)} members failed")

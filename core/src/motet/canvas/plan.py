@@ -161,7 +161,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 
     `parent` is the node whose value a splice becomes; `kept` is that node's own value when it only waits.
     `kin` is the run whose records this one's input may refer to; `discard` says that nobody wants the value;
-    `given` that the user chose the id.
+    `given` that the user chose the id; `spliced` that a single call was replaced, so that its run keeps records.
     """
 
     size: int
@@ -174,6 +174,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     kin: str = ""
     discard: bool = False
     given: bool = False
+    spliced: bool = False
 
 
 class Page(msgspec.Struct, frozen=True, array_like=True):
