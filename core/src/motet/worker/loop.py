@@ -22,7 +22,7 @@ from motet.engine.control import Control
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import MotetError, Unavailable
-from motet.options import CONTROL, Lane, Priority, Size
+from motet.options import CONTROL, Lane, Priority, Size, seconds
 from motet.ports import Backend, Clock, Delivery, Ids, Rng
 from motet.registry import Registry
 from motet.worker.cancelled import CancelledScopes
@@ -44,18 +44,23 @@ FOLLOW = 0.5
 POLL = timedelta(seconds=5)
 
 
+def duration(value: float | timedelta) -> timedelta:
+    """Read a public duration."""
+    return timedelta(seconds=seconds(value))
+
+
 @attrs.frozen(kw_only=True)
 class Options:
-    """How a worker works."""
+    """How a worker works. Durations are seconds or `timedelta`."""
 
     concurrency: int = 100
     threads: int = 40
     queues: tuple[str, ...] = ("default",)
     sizes: tuple[Size, ...] = tuple(Size)
     burst: bool = False
-    grace: timedelta = timedelta(seconds=30)
-    lease: timedelta = timedelta(seconds=15)
-    stall_limit: timedelta = timedelta(seconds=60)
+    grace: timedelta = attrs.field(default=timedelta(seconds=30), converter=duration)
+    lease: timedelta = attrs.field(default=timedelta(seconds=15), converter=duration)
+    stall_limit: timedelta = attrs.field(default=timedelta(seconds=60), converter=duration)
     tracebacks: bool = False
     lease_thread: bool = True
 
