@@ -1,5 +1,6 @@
 """Requirements R26 to R29, and R66: chords and what they leave behind."""
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -83,7 +84,8 @@ async def test_r27_a_member_counts_once_however_often_it_is_delivered(app: Motet
                     await publish([Parcel(f"{each.id}:copy{copies}", each.lane, each.body, suspect=True)])
             return taken
 
-        app.backend.transport.receive = doubled  # type: ignore[method-assign]
+        transport: Any = app.backend.transport
+        transport.receive = doubled
         async with app.worker():
             assert await run.result(10) == 5
             await quiet(app)
@@ -113,7 +115,9 @@ async def test_r28_a_failing_member_ends_the_chord_once_and_soon(app: Motet, tas
     assert told == error.error
 
 
-async def test_r28_an_unknown_member_ends_the_chord(app: Motet, make: Any, tasks: Any, calls: list[Any]) -> None:
+async def test_r28_an_unknown_member_ends_the_chord(
+    app: Motet, make: Callable[..., Motet], tasks: Any, calls: list[Any]
+) -> None:
     @app.task(name="here:gone")
     async def gone() -> None: ...
 
@@ -198,7 +202,9 @@ async def test_fail_fast_decides_at_the_first_failure(app: Motet, tasks: Any, ca
     assert calls == []
 
 
-async def test_r66_work_that_is_done_leaves_no_message_and_no_record_behind(make: Any, tasks: Any) -> None:
+async def test_r66_work_that_is_done_leaves_no_message_and_no_record_behind(
+    make: Callable[..., Motet], tasks: Any
+) -> None:
     app = make(result_ttl=0.2)
 
     @app.task

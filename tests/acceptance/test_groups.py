@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from motet import ErrorInfo, Motet, NotSupported, ResultTimeout, TaskFailed, group
+from motet import ErrorInfo, Group, Motet, NotSupported, ResultTimeout, TaskFailed, group
 
 
 @pytest.fixture
@@ -85,7 +85,8 @@ async def test_r21_a_group_tells_the_truth_at_every_moment(app: Motet, tasks: An
 
 async def test_r21_an_empty_group_is_ready_and_successful(app: Motet) -> None:
     async with app, app.worker():
-        run = await group().submit()
+        empty: Group[Any, Any] = group()
+        run = await empty.submit()
         assert await run.result(5) == []
         assert await truth(run) == (True, True, False, False, 0, 0)
         assert await run.join(5) == []
@@ -174,7 +175,8 @@ async def test_r25_a_group_whose_submit_breaks_is_whole_when_submitted_again(app
     for breaking in range(1, 40):
         async with app:
             calls = 0
-            store, settler, timers = app.backend.store, app.backend.settler, app.backend.timers
+            backend: Any = app.backend
+            store, settler, timers = backend.store, backend.settler, backend.timers
             real = store.put, settler.settle, timers.park
 
             def breaking_at(call: Any, at: int) -> Any:
@@ -187,14 +189,14 @@ async def test_r25_a_group_whose_submit_breaks_is_whole_when_submitted_again(app
 
                 return broken
 
-            store.put, settler.settle, timers.park = (breaking_at(call, breaking) for call in real)  # type: ignore[method-assign]
+            store.put, settler.settle, timers.park = (breaking_at(call, breaking) for call in real)
             run_id = f"given-{breaking}"
             try:
                 await group(number.s(n) for n in range(members)).submit(id=run_id)
                 broke = False
             except LostError:
                 broke = True
-            store.put, settler.settle, timers.park = real  # type: ignore[method-assign]
+            store.put, settler.settle, timers.park = real
             run = await group(number.s(n) for n in range(members)).submit(id=run_id)
             async with app.worker():
                 assert await run.result(10) == list(range(members))

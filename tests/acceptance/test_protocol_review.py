@@ -99,7 +99,7 @@ async def test_c10_broker_counts_are_only_a_hint(app: Motet, add: Any) -> None:
             assert await run.result(5) == 2
 
 
-async def test_c10_a_message_that_came_back_runs_alone_and_its_strikes_decide(make: Any) -> None:
+async def test_c10_a_message_that_came_back_runs_alone_and_its_strikes_decide(make: Callable[..., Motet]) -> None:
     app = make(lease=0.1)
     running: list[int] = []
     alone: list[int] = []
@@ -208,14 +208,15 @@ async def test_h2_a_large_input_of_a_wide_group_goes_by_reference(app: Motet) ->
             sizes.extend(len(each.body) for each in taken if each.lane == LANE)
             return taken
 
-        app.backend.transport.receive = measured  # type: ignore[method-assign]
+        transport: Any = app.backend.transport
+        transport.receive = measured
         async with app.worker():
             assert await (await (text.s() | group(size.s() for _ in range(100))).submit()).result(5) == [8000] * 100
 
     assert max(sizes) < 200
 
 
-async def test_h3_every_record_of_a_run_is_swept_with_it_and_none_before(make: Any) -> None:
+async def test_h3_every_record_of_a_run_is_swept_with_it_and_none_before(make: Callable[..., Motet]) -> None:
     app = make(result_ttl=0.3)
 
     @app.task
@@ -238,7 +239,7 @@ async def test_h3_every_record_of_a_run_is_swept_with_it_and_none_before(make: A
             await app.handle(run.id).result(1)
 
 
-async def test_h4_callbacks_and_spawns_are_runs_of_their_own(make: Any, calls: list[Any]) -> None:
+async def test_h4_callbacks_and_spawns_are_runs_of_their_own(make: Callable[..., Motet], calls: list[Any]) -> None:
     app = make(result_ttl=0.2)
     gate = anyio.Event()
 
@@ -271,7 +272,9 @@ async def test_h4_callbacks_and_spawns_are_runs_of_their_own(make: Any, calls: l
     assert sorted(map(str, calls)) == ["300", "callback", "detached", "detached"]
 
 
-async def test_h5_an_id_given_twice_is_one_run_while_it_lasts_and_after(make: Any, calls: list[Any]) -> None:
+async def test_h5_an_id_given_twice_is_one_run_while_it_lasts_and_after(
+    make: Callable[..., Motet], calls: list[Any]
+) -> None:
     app = make(result_ttl=0.2)
 
     @app.task
@@ -345,7 +348,8 @@ async def test_m12_counting_a_wide_group_reads_barriers_not_members(app: Motet) 
             reads += len([key for key in keys if key.name.startswith("o.")])
             return await get(keys)
 
-        app.backend.store.get = counting_get  # type: ignore[method-assign]
+        store: Any = app.backend.store
+        store.get = counting_get
         status = await run.status()
 
     assert (status.total, status.completed_count) == (2000, 2000)

@@ -553,6 +553,7 @@ async def test_d5_a_cancel_races_a_delivery(two: tuple[Backend, Backend], number
     first, second = two
     await first.timers.park([parcel("race:1", due=0)])
     taken: list[str] = []
+    gone = False
 
     async def take() -> None:
         await anyio.sleep(number * 0.0002)

@@ -1,6 +1,6 @@
-"""The free interpretation of terms: every leaf says its name and its input, so that a value tells how it came about.
+"""The free interpretation of terms: a leaf says its name and its input, so that a value tells how it came about.
 
-`denote` is the meaning of a term as the laws define it, in ten lines; what the engine makes of the same term must agree.
+`denote` is the meaning of a term as the laws define it; what the engine makes of the same term must agree.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def denote(term: Term[Any, Any], given: tuple[Any, ...] = ()) -> Meaning:
     return Ok(None) if meaning == Ok(NOTHING) else meaning
 
 
-def inner_meaning(term: Term[Any, Any], given: tuple[Any, ...]) -> Meaning:
+def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
     match term:
         case Signature(task=task, args=args, immutable=immutable):
             arguments = args if immutable else (*given, *args)
@@ -85,7 +85,8 @@ def inner_meaning(term: Term[Any, Any], given: tuple[Any, ...]) -> Meaning:
         case Recovered(inner=inner, handler=handler):
             ended = inner_meaning(inner, given)
             return ended if isinstance(ended, Ok) else inner_meaning(handler, ("error",))
-    raise TypeError(term)
+        case _:
+            raise TypeError(term)
 
 
 names = st.integers(0, 999).map(lambda number: f"n{number}")
@@ -94,7 +95,7 @@ names = st.integers(0, 999).map(lambda number: f"n{number}")
 def leaves(*, failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
     """Single calls: mutable, immutable, and, if asked for, failing ones."""
     good = names.flatmap(lambda name: st.sampled_from([leaf.partial(name), leaf.si(name)]))
-    return st.one_of(good, good, good, names.map(lambda name: boom.partial(name))) if failing else good
+    return st.one_of(good, good, good, names.map(boom.partial)) if failing else good
 
 
 def terms(*, failing: bool = True, max_leaves: int = 12) -> st.SearchStrategy[Term[Any, Any]]:

@@ -115,7 +115,8 @@ class WorkerEngine:
         self.running = running
 
     def evaluate(self, term: Term[Any, Any]) -> Meaning:
-        return self.portal.call(self._evaluate, term)
+        meaning: Meaning = self.portal.call(self._evaluate, term)
+        return meaning
 
     async def _evaluate(self, term: Term[Any, Any]) -> Meaning:
         handle = self.running.handle_of((await self.running.submitter.submit(term, {}))[0], term)

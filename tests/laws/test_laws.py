@@ -43,7 +43,8 @@ def law(**values: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Cal
 
 def fed(x: Term[Any, Any]) -> Term[Any, Any]:
     """Give a term an input."""
-    return leaf.si("in") | x
+    term: Term[Any, Any] = leaf.si("in") | x
+    return term
 
 
 def same(engines: Engine, a: Term[Any, Any], b: Term[Any, Any]) -> None:

@@ -305,7 +305,8 @@ def test_a_term_survives_at_any_depth_typed_or_not(wrap: Any, annotation: Any) -
 
 
 @pytest.mark.parametrize("annotation", [AttrsTerm, AttrsTerm | None, list[AttrsTerm]])
-def test_a_term_that_looks_like_plain_data_is_still_marked(annotation: Any) -> None:
+def test_a_term_that_looks_like_plain_data_is_still_marked(annotation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "signature_hook", dict)  # as if no canvas had been imported
     value = [AttrsTerm("a")] if annotation == list[AttrsTerm] else AttrsTerm("a")
 
     assert through(value, annotation) == value

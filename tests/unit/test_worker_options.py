@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from motet import UsageError
-from motet.worker.loop import Options
+from motet.worker.options import Options
 
 
 def test_durations_are_seconds_or_timedelta() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Token
 from datetime import timedelta
@@ -203,8 +203,10 @@ class Motet:
 
     def handle_of(self, run: str, term: Term[Any, Any]) -> Handle[Any]:
         """Return the handle of a run that this process has submitted."""
-        kind = GroupHandle if isinstance(term, Group) else Handle
-        return kind(self.client, run, self.reader(term), known=True)
+        read = self.reader(term)
+        if isinstance(term, Group):
+            return GroupHandle(self.client, run, read, known=True)
+        return Handle(self.client, run, read, known=True)
 
     def handle(self, id: str) -> Handle[Any]:
         """Return a handle of a run by its id, from any process.
@@ -235,7 +237,7 @@ class Motet:
     # Work.
 
     @asynccontextmanager
-    async def worker(self, **options: Any) -> AsyncIterator[Worker]:
+    async def worker(self, **options: Any) -> AsyncGenerator[Worker]:
         """Run a worker in this process for as long as the context is open.
 
         Options are those of `motet.worker.loop.Options`: concurrency, threads, queues, sizes, burst, grace.

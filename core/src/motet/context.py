@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, Never, NoReturn
+from typing import Any, Never, NoReturn, TypeVar
 
 import attrs
 
@@ -26,6 +26,8 @@ class _Injected:
             raise AttributeError(name)
         raise UsageError(f"an injected parameter has no {name!r} outside a worker: pass it in this call")
 
+
+T = TypeVar("T")
 
 injected: Any = _Injected()
 
@@ -57,8 +59,8 @@ class Context:
     """Counts from 1."""
     task: str
     deadline: datetime | None = None
-    headers: dict[str, str] = attrs.field(factory=dict)
-    spawned: list[Spawn] = attrs.field(factory=list, repr=False)
+    headers: dict[str, str] = attrs.field(factory=dict[str, str])
+    spawned: list[Spawn] = attrs.field(factory=list[Spawn], repr=False)
     report: Callable[[int, int], None] | None = attrs.field(default=None, repr=False)
     stopping: Callable[[], bool] | None = attrs.field(default=None, repr=False)
 
@@ -67,9 +69,11 @@ class Context:
         """The same in every attempt and redelivery: give it to systems that can refuse a second effect."""
         return f"{self.run_id}:{self.id}"
 
-    def replace(self, term: Term[Never, Any]) -> Any:
+    def replace(self, term: Term[Never, T]) -> T:
         """Return this from the task: its value becomes the term's, which runs in its place and in its scope."""
-        return Replacement(term)
+        replacement: Any = Replacement(term)
+        value: T = replacement  # what the task's caller will see; the worker knows better
+        return value
 
     def spawn(self, term: Term[Never, Any], *, key: str = "", attach: bool = False) -> None:
         """Send another term when this attempt succeeds; a failed attempt sends nothing.

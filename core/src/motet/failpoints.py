@@ -13,7 +13,7 @@ __all__ = ["hit"]
 
 
 def _parse(text: str) -> dict[str, int]:
-    points = {}
+    points: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, _, action = part.partition("=")
         verb, _, count = action.partition("@")

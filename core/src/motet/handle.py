@@ -246,7 +246,10 @@ class GroupHandle(Handle[list[T]]):
             node = await self.client.node(self.id, self.place)
         except StateLost:
             return await super()._counts(record)
-        if isinstance(node, Group) and not node.members:
+        if not isinstance(node, Group):
+            # `app.handle(id)` cannot know what kind of term the run is.
+            return await super()._counts(record)
+        if not node.members:
             return Counts(0, 0, 0)
         return await self.client.counts(self.id, self.place)
 

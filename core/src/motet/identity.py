@@ -22,7 +22,7 @@ def derive(*parts: str | int) -> str:
 
 def shorten(number: int) -> str:
     """Write a number in 22 base62 characters, dropping what does not fit."""
-    letters = []
+    letters: list[str] = []
     for _ in range(LENGTH):
         number, letter = divmod(number, 62)
         letters.append(ALPHABET[letter])

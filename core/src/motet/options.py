@@ -109,7 +109,7 @@ def seconds(duration: float | timedelta, what: str = "a duration") -> float:
     """
     if isinstance(duration, timedelta):
         duration = duration.total_seconds()
-    given: object = duration  # what the annotation says is not what every caller does
+    given: Any = duration  # what the annotation says is not what every caller does
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < 1e10:
         raise UsageError(f"{what} must be seconds (a number >= 0) or a timedelta, not {given!r}")
     return float(given)

@@ -120,7 +120,7 @@ Verdict: TypeAlias = Again | End
 END = End()
 
 FINAL = frozenset(
-    {Kind.EXPIRED, Kind.UNKNOWN_TASK, Kind.MALFORMED, Kind.WORKER_LOST, Kind.RESULT_TOO_LARGE, Kind.NOT_SERIALIZABLE}
+    {Kind.EXPIRED, Kind.UNKNOWN_TASK, Kind.MALFORMED, Kind.RESULT_TOO_LARGE, Kind.NOT_SERIALIZABLE, Kind.SETTLE_ERROR}
 )
 
 

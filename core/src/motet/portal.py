@@ -169,8 +169,9 @@ async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
     inner.attach(backend)
     run, _ = await inner.submitter.submit(term, {})
     handle = inner.handle_of(run, term)
-    options = Options(lease_thread=False)
+    options = Options(lease_thread=False, tracebacks=True)
     worker = Worker(backend, inner.registry, options, clock=clock, ids=app.ids, rng=app.rng, app=inner)
+    applied = Applied(run)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.serve)
         try:

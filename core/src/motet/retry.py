@@ -14,7 +14,7 @@ import attrs
 from motet.errors import UsageError
 from motet.options import seconds
 
-__all__ = ["ExponentialBackoff", "FixedDelay", "LinearBackoff", "NoRetry", "RetryPolicy", "policy"]
+__all__ = ["ExponentialBackoff", "FixedDelay", "LinearBackoff", "NoRetry", "RemoteError", "RetryPolicy", "policy"]
 
 
 def names(types: Any) -> tuple[str, ...]:
@@ -22,6 +22,24 @@ def names(types: Any) -> tuple[str, ...]:
     if isinstance(types, str | type):
         types = (types,)
     return tuple(each if isinstance(each, str) else each.__qualname__ for each in types)
+
+
+class RemoteError(Exception):
+    """An error of another process, by the names of its class and of those that it extends: what policies choose by."""
+
+    def __init__(self, message: str, qualnames: tuple[str, ...]) -> None:
+        self.qualnames = qualnames
+        super().__init__(message, qualnames)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def qualnames(error: BaseException) -> tuple[str, ...]:
+    """Name the class of an error and every class that it extends, wherever it was raised."""
+    if isinstance(error, RemoteError):
+        return error.qualnames
+    return tuple(kind.__qualname__ for kind in type(error).__mro__)
 
 
 def base_delay(value: float | timedelta) -> float:
@@ -72,7 +90,7 @@ class _Counted(RetryPolicy):
         return self.base
 
     def delay(self, error: BaseException, attempt: int, roll: float) -> timedelta | None:
-        kinds = {kind.__qualname__ for kind in type(error).__mro__}
+        kinds = set(qualnames(error))
         if attempt > self.max_retries or kinds & set(self.never) or (self.on and not kinds & set(self.on)):
             return None
         wait = min(self.wait(attempt), 3e8 if self.cap is None else self.cap)
@@ -117,11 +135,12 @@ def to_mapping(retry_policy: RetryPolicy) -> dict[str, Any]:
     kind = type(retry_policy).__name__
     if KINDS.get(kind) is not type(retry_policy):
         raise UsageError(f"{kind} cannot travel with a call: set it on the task, @app.task(retry_policy=...)")
-    fields = attrs.asdict(retry_policy)
-    return {
-        "kind": kind,
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()},
-    }
+    fields: dict[str, Any] = attrs.asdict(retry_policy)
+    return {"kind": kind, **{name: _listed(value) for name, value in fields.items()}}
+
+
+def _listed(value: Any) -> Any:
+    return [*value] if isinstance(value, tuple) else value
 
 
 def policy(mapping: Mapping[str, Any]) -> RetryPolicy:

@@ -58,7 +58,7 @@ class Definition:
     is_async: bool
     executor: Executor = "thread"
     retry_policy: RetryPolicy = attrs.field(factory=NoRetry)
-    options: dict[str, Any] = attrs.field(factory=dict)
+    options: dict[str, Any] = attrs.field(factory=dict[str, Any])
     place: tuple[str, str] = ("", "")
     injected: tuple[str, ...] = ()
 
@@ -196,7 +196,7 @@ class TaskDecorator:
     """`@app.task`, bare or with options."""
 
     app: Any
-    options: dict[str, Any] = attrs.field(factory=dict)
+    options: dict[str, Any] = attrs.field(factory=dict[str, Any])
 
     @overload
     def __call__(self, f: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]  # a coroutine is a value too; order decides
@@ -229,7 +229,7 @@ class TaskDecorator:
             return TaskDecorator(self.app, {**self.options, **options})
         definition = define(f[0], **self.options)
         self.app.register(definition)
-        kind = AsyncTask if definition.is_async else SyncTask
+        kind: Any = AsyncTask if definition.is_async else SyncTask
         return kind(definition, self.app)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -23,7 +23,7 @@ _of_parents: list[SqliteBackend] = []
 
 
 @asynccontextmanager
-async def open(url: str, settings: Settings) -> AsyncIterator[SqliteBackend]:  # noqa: A001 - its name in every backend
+async def open(url: str, settings: Settings) -> AsyncGenerator[SqliteBackend, None]:  # noqa: A001 - its name in every backend
     """Open `sqlite:///relative.db` or `sqlite:////absolute.db`, with `?synchronous=normal|full|off` (full).
 
     Any number of processes on one machine may have it open. Namespaces that share a file have tables of their own.

@@ -15,8 +15,10 @@ __all__ = ["Location", "locate"]
 
 SYNCHRONOUS = ("normal", "full", "off")
 NETWORK = frozenset(
-    "9p afs beegfs ceph cifs coda davfs fuse.ceph fuse.gcsfuse fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs gfs2 "
-    "glusterfs lustre ncpfs nfs nfs4 ocfs2 orangefs smb2 smb3 smbfs".split()  # noqa: SIM905 - 24 lines of list otherwise
+    (  # noqa: SIM905 - 24 lines as a list
+        "9p afs beegfs ceph cifs coda davfs fuse.ceph fuse.gcsfuse fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs "
+        "gfs2 glusterfs lustre ncpfs nfs nfs4 ocfs2 orangefs smb2 smb3 smbfs"
+    ).split()
 )
 """File systems whose locks or shared memory do not reach other machines, where WAL corrupts (sqlite.org/wal.html)."""
 MOUNTS = Path("/proc/self/mountinfo")

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 SLICE = 500
-"""Messages that one transaction promotes, or takes back: about 5 ms."""
+"""Messages that one transaction promotes, or takes back: 1 to 2 ms."""
 PROMOTE = (
     "UPDATE {message} SET state = 0, due = NULL"
     " WHERE seq IN (SELECT seq FROM {message} WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?)"
@@ -206,7 +206,7 @@ def pause(database: Database, queue: str, *, paused: bool) -> None:
 
 
 def queues(database: Database) -> list[QueueInfo]:
-    """Count every queue's messages: an index of its own for each state, 10 ms for 100,000."""
+    """Count every queue's messages: an index of its own for each state, 12 to 36 ms for 100,000."""
     counts: dict[str, list[int]] = {}
     stopped = {queue for (queue,) in database.rows("SELECT queue FROM {paused}")}
     for queue in stopped:

@@ -6,7 +6,6 @@ Each namespace has tables of its own, suffixed with its number: no index carries
 from __future__ import annotations
 
 import sqlite3
-import time
 from datetime import timedelta
 
 from motet.errors import Rejected
@@ -77,77 +76,55 @@ def connect(location: Location, namespace: str, timeout: timedelta) -> Database:
     if sqlite3.sqlite_version_info < OLDEST:
         raise Rejected(f"SQLite {sqlite3.sqlite_version} is too old, 3.35 is needed: use a newer Python or system")
     connection = sqlite3.connect(
-        location.path,
-        timeout=timeout.total_seconds(),
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=256,
+        location.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
     )
+    file = Database(connection, 0, timeout.total_seconds())
     try:
-        _prepare(connection, location, time.monotonic() + timeout.total_seconds())
-        database = Database(connection, _namespace(connection, location, namespace))
+        _prepare(file, location)
+        database = Database(connection, _namespace(file, location, namespace), file.patience)
         _recover(database)
+        database.sync(location.synchronous)
     except BaseException:
         connection.close()
         raise
-    database.sync(location.synchronous)
     return database
 
 
-def _prepare(connection: sqlite3.Connection, location: Location, give_up: float) -> None:
+def _prepare(file: Database, location: Location) -> None:
     # In this order: another process may be making the file, and commits both at once.
-    others = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    [(others,)] = file.rows("SELECT count(*) FROM sqlite_master")
+    [(application,)] = file.rows("PRAGMA application_id")
     if others and application != APPLICATION:
         raise Rejected(f"{location.path}: this database belongs to another program: choose another path")
     if not others:
         # Only before the first table (M5).
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    if _journal(connection, give_up) != "wal":
+        file.change("PRAGMA auto_vacuum=INCREMENTAL")
+    if file.rows("PRAGMA journal_mode=WAL") != [("wal",)]:
         raise Rejected(f"{location.path}: the file system cannot share memory, so no WAL: use a local disk")
-    connection.execute("PRAGMA cache_size=-8000")
-    connection.execute(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
+    file.change("PRAGMA cache_size=-8000")
+    file.rows(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
 
 
-def _journal(connection: sqlite3.Connection, give_up: float) -> str:
-    """Ask for write-ahead logging, and return what we got."""
-    while True:
-        try:
-            return str(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
-        except sqlite3.OperationalError as error:
-            # Two processes that make the file at once: the busy handler is not asked here.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
-
-
-def _namespace(connection: sqlite3.Connection, location: Location, namespace: str) -> int:
+def _namespace(file: Database, location: Location, namespace: str) -> int:
     """Return the namespace's number, made with its tables if need be."""
-    with Database(connection, 0).transaction():
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    with file.transaction():
+        [(version,)] = file.rows("PRAGMA user_version")
         if version > SCHEMA:
             ours = f"this is {SCHEMA}: upgrade motet-sqlite"
             raise Rejected(f"{location.path}: its tables are of version {version}, {ours}")
         if version == 0:
-            connection.execute(f"PRAGMA application_id={APPLICATION}")
-            connection.execute(f"PRAGMA user_version={SCHEMA}")
-            connection.execute("CREATE TABLE namespace (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
-        found = connection.execute("SELECT number FROM namespace WHERE name = ?", (namespace,)).fetchone()
-        if found is not None:
+            file.change(f"PRAGMA application_id={APPLICATION}")
+            file.change(f"PRAGMA user_version={SCHEMA}")
+            file.change("CREATE TABLE namespace (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
+        if found := file.rows("SELECT number FROM namespace WHERE name = ?", namespace):
             # A write that changes nothing, so that a read-only file is found now: BEGIN IMMEDIATE lets it pass.
-            connection.execute("DELETE FROM namespace WHERE number < 0")
-            return int(found[0])
-        number = connection.execute("INSERT INTO namespace (name) VALUES (?)", (namespace,)).lastrowid
-        assert number is not None
-        tables = Database(connection, number)
+            file.change("DELETE FROM namespace WHERE number < 0")
+            return int(found[0][0])
+        [(number,)] = file.rows("INSERT INTO namespace (name) VALUES (?) RETURNING number", namespace)
+        tables = Database(file.connection, number)
         for statement in TABLES.split(";"):
             tables.change(statement)
-        return number
-
-
-def _check(location: Location, version: int) -> None:
-    if version > SCHEMA:
-        raise Rejected(f"{location.path}: its tables are of version {version}, this is {SCHEMA}: upgrade motet-sqlite")
+        return int(number)
 
 
 def _recover(database: Database) -> None:

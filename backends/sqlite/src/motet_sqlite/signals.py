@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -52,7 +52,7 @@ class SqliteSignals:
             wakeups.set()
 
     @asynccontextmanager
-    async def subscribe(self, run: str) -> AsyncIterator[SqliteWakeups]:
+    async def subscribe(self, run: str) -> AsyncGenerator[SqliteWakeups, None]:
         self._desk.check()
         wakeups = SqliteWakeups(self._clock)
         self._waiting.setdefault(run, set()).add(wakeups)

@@ -116,7 +116,7 @@ class Bell:
                 self._send(other, text)
 
     def _others(self, kind: str) -> list[str]:
-        """List other processes' sockets; 3 us as long as the directory has not changed."""
+        """List other processes' sockets; 4 to 6 us as long as the directory has not changed."""
         if not SUPPORTED:
             return []
         try:

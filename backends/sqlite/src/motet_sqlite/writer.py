@@ -2,7 +2,7 @@
 
 What is asked while a transaction runs is done together in the next one, with one fsync for all. If a batch fails, it
 is rolled back and its steps are done one by one, so that only the bad one fails. That costs nothing while all is well;
-a savepoint per step would cost 3 us each.
+a savepoint per step costs 2 to 4 us each, and could not share the statements of a batch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ UPKEEP = 60.0
 LISTENING = 1.0
 """How often an idle process that waits for results sees whether its socket is still there."""
 MOST_STEPS = 2000
-"""Steps per transaction: about 50 ms."""
+"""Steps per transaction: 1,577 small publishes took 20 ms."""
 WEAKER = "normal"
 """Commits without fsync, yet in order: a crash of the machine may undo the last of them, one of a process cannot."""
 
@@ -334,8 +334,7 @@ class Writer:
             if time.monotonic() < self._next_upkeep:
                 return
             self._next_upkeep = time.monotonic() + UPKEEP
-            timeout = int(self.settings.timeout.total_seconds() * 1000)
-            self._upkeep = upkeep(self._database, self._receivers.now, timeout)
+            self._upkeep = upkeep(self._database, self._receivers.now)
         self._database.sync(WEAKER)
         try:
             next(self._upkeep)

@@ -145,9 +145,9 @@ class _Compiler:
         if isinstance(term, Signature):
             self.leaves += 1
             return 1
-        count = 1 + sum(self.span(child, depth + 1) for child in term.children)
-        if isinstance(term, Group):
-            count += parts(len(term.members))
+        children = term.children
+        count = 1 + sum(self.span(child, depth + 1) for child in children)
+        count += parts(len(children)) if isinstance(term, Group) else 0
         self.spans[id(term)] = count
         return count
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,8 +25,9 @@ def written(value: Any) -> Any:
 def read_option(name: str, value: Any) -> Any:
     """Read what `written` wrote."""
     match name, value:
-        case "retry_policy", Mapping():
-            return retry.policy(value)
+        case "retry_policy", {"kind": str()}:
+            mapping: Any = value
+            return retry.policy(mapping)
         case "priority", int():
             return Priority(value)
         case "size", str():

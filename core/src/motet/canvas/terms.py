@@ -7,10 +7,10 @@ group of one is `[x]`, an empty group is `[]`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Self, TypeAlias, Unpack, overload
 
 import attrs
 from typing_extensions import TypeVar
@@ -55,6 +55,9 @@ PLAIN = Scope()
 NOTHING: Mapping[str, Any] = MappingProxyType({})  # shared: a group of 100,000 would hold 200,000 empty dicts
 
 
+Change: TypeAlias = "Callable[[Term[Any, Any]], Term[Any, Any]]"
+
+
 @attrs.frozen(eq=False, weakref_slot=False)
 class Term(Generic[I, V]):
     """Something that takes an input of type I, runs on workers, and has a value of type V."""
@@ -96,13 +99,17 @@ class Term(Generic[I, V]):
     def set(self, **options: Unpack[Options]) -> Self:
         """Return the term with these options on every call in it; they win over those given before."""
         check_options(options)
-        return self._mapped(lambda child: child.set(**options))
+
+        def chosen(child: Term[Any, Any]) -> Term[Any, Any]:
+            return child.set(**options)
+
+        return self._mapped(chosen)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Self:
         """Return the term with arguments given to its first step, or to every member when that is a group."""
         return self
 
-    def _mapped(self, change: Any) -> Self:
+    def _mapped(self, change: Change) -> Self:
         return self
 
     @property
@@ -237,7 +244,7 @@ class Chain(Term[I, V]):
     def children(self) -> tuple[Term[Any, Any], ...]:
         return self.steps
 
-    def _mapped(self, change: Any) -> Self:
+    def _mapped(self, change: Change) -> Self:
         return attrs.evolve(self, steps=tuple(map(change, self.steps)))
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Self:
@@ -282,11 +289,14 @@ class Group(Term[I, list[M]], Generic[I, M]):
         """Start member n after n times this gap."""
         return attrs.evolve(self, gap=seconds(gap, "the gap"))
 
-    def _mapped(self, change: Any) -> Self:
+    def _mapped(self, change: Change) -> Self:
         return attrs.evolve(self, members=tuple(map(change, self.members)))
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Self:
-        return self._mapped(lambda member: member.bind(args, kwargs))
+        def bound(member: Term[Any, Any]) -> Term[Any, Any]:
+            return member.bind(args, kwargs)
+
+        return self._mapped(bound)
 
     def to_mapping(self) -> dict[str, Any]:
         optional = {
@@ -322,7 +332,7 @@ class Recovered(Term[I, V]):
     def children(self) -> tuple[Term[Any, Any], ...]:
         return (self.inner, self.handler)
 
-    def _mapped(self, change: Any) -> Self:
+    def _mapped(self, change: Change) -> Self:
         return attrs.evolve(self, inner=change(self.inner), handler=change(self.handler))
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Self:
@@ -334,7 +344,8 @@ class Recovered(Term[I, V]):
 
 def _term(value: object) -> Term[Any, Any]:
     if isinstance(value, Term):
-        return value
+        term: Term[Any, Any] = value
+        return term
     if inspect.iscoroutine(value):
         value.close()
         raise TypeError("a submitted call is no term: put brackets round the composition, (a | b).submit()")
@@ -405,10 +416,11 @@ def group(*terms: Term[J, T]) -> Group[J, T]: ...
 def group(*terms: Any) -> Any:
     """Compose terms side by side: give them as arguments, or as one iterable, which is read once, now."""
     if len(terms) == 1 and not isinstance(terms[0], Term):
-        (given,) = terms
-        if isinstance(given, str | bytes | Mapping | AsyncIterable) or not isinstance(given, Iterable):
-            raise TypeError(f"group() takes terms, or one iterable of terms, not {type(given).__name__}")
-        return Group(tuple(_term(each) for each in given))
+        given: Any = terms[0]
+        if isinstance(given, str | bytes | Mapping | AsyncIterable) or not hasattr(given, "__iter__"):
+            raise TypeError(f"group() takes terms, or one iterable of terms, not {type(terms[0]).__name__}")
+        members: Iterable[object] = terms[0]
+        return Group(tuple(_term(each) for each in members))
     return Group(tuple(_term(each) for each in terms))
 
 
@@ -426,7 +438,8 @@ def signature(value: Mapping[str, Any] | Term[Any, Any]) -> Term[Any, Any]:
     """
     if isinstance(value, Term):
         return value
-    if not isinstance(value, Mapping):
+    given: Any = value  # what the annotation says is not what every caller does
+    if not isinstance(given, Mapping):
         raise UsageError(f"{type(value).__name__} is no signature: give a term or its mapping")
     return attrs.evolve(_read(value), scope=_read_scope(value))
 
@@ -443,11 +456,11 @@ def _read(mapping: Mapping[str, Any]) -> Term[Any, Any]:
                 parameter=mapping.get("into"),
                 form=mapping.get("form", "call"),
             )
-        case {"chain": list(steps) | tuple(steps)}:
-            return Chain(tuple(map(signature, steps)), frozenset(mapping.get("drops", ())))
-        case {"group": list(members) | tuple(members)}:
+        case {"chain": list() | tuple()}:
+            return Chain(tuple(map(signature, mapping["chain"])), frozenset(mapping.get("drops", ())))
+        case {"group": list() | tuple()}:
             return Group(
-                tuple(map(signature, members)),
+                tuple(map(signature, mapping["group"])),
                 rule=mapping.get("rule", "wait"),
                 min_success=mapping.get("min_success"),
                 gap=mapping.get("gap", 0.0),

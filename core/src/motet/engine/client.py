@@ -52,7 +52,8 @@ class Client:
             NotSupported: The backend's state lives in one process (M14).
         """
         if not self.backend.capabilities.shared:
-            raise NotSupported("shared", self.backend.capabilities.name, f"{what} needs a backend that processes share")
+            advice = f"{what} needs one that processes share, such as sqlite:///motet.db (MOTET_URL overrides the code)"
+            raise NotSupported("shared", self.backend.capabilities.name, advice)
 
     async def decided(self, run: str, place: Place) -> Record | None:
         """Return how a node ended, by its own record only."""

@@ -38,7 +38,7 @@ class OrderedSettler:
                 conflicts = list(end.value)
             else:
                 answer = await self.apply(op)
-                hit(AFTER[type(op)])
+                hit(AFTER.get(type(op), ""))
         if entry.delivery is not None and not conflicts:
             hit("before_ack")
             await self.transport.ack([entry.delivery])
@@ -79,7 +79,7 @@ class OrderedSettler:
             await self.timers.park(later)
 
 
-AFTER = {
+AFTER: dict[type[Op], str] = {
     Once: "after_record",
     Put: "after_put",
     Drop: "after_drop",

@@ -88,7 +88,7 @@ class Submitter:
         kept = ttl or self.marker_ttl
         origin = Origin(run=run, discard=not ttl, given="id" in given or "unique" in given)
         compiled = compile_term(chosen, origin, self.catalog, ttl=kept)
-        return Prepared(run, compiled, due, self.clock.now())
+        return Prepared(run, compiled, due, self.clock.now(), first_page(run, compiled))
 
     def ttl_of(self, term: Term[Any, Any]) -> float:
         """A single call keeps its result as its task says; a composition as the app says."""
@@ -171,13 +171,7 @@ class Prepared:
     compiled: Compiled
     due: datetime | None
     now: datetime
-    plan: Plan = attrs.field(init=False)
-
-    @plan.default
-    def _first_page(self) -> Plan:
-        plan = Plan(self.run)
-        plan.add("", 0, self.compiled.first.body)
-        return plan
+    plan: Plan
 
     @property
     def given(self) -> bool:
@@ -192,6 +186,13 @@ class Prepared:
         return RunInfo(header.name, header.size, header.leaves, created, header.ttl, self.given)
 
 
+def first_page(run: str, compiled: Compiled) -> Plan:
+    """The plan as far as starting it needs: the rest is loaded by whoever goes on."""
+    plan = Plan(run)
+    plan.add("", 0, compiled.first.body)
+    return plan
+
+
 def page_puts(run: str, segment: str, number: int, page: CompiledPage) -> list[Put]:
     """The records of one page: its large values first."""
     values = [Put(Key(run, name), value) for name, value in page.values]
@@ -201,7 +202,7 @@ def page_puts(run: str, segment: str, number: int, page: CompiledPage) -> list[P
 def spawned(term: Term[Any, Any], run: str, catalog: Catalog, now: datetime, ttl: float) -> list[Op]:
     """The ops that submit a term from inside a settlement, as a run of its own."""
     compiled = compile_term(term, Origin(run=run), catalog, ttl=ttl)
-    prepared = Prepared(run, compiled, None, now)
+    prepared = Prepared(run, compiled, None, now, first_page(run, compiled))
     if compiled.plain is not None:
         return list(advance.call(prepared.plan, now))
     ops: list[Op] = []

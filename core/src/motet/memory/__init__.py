@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -27,7 +27,7 @@ _worlds: dict[str, tuple[World, list[int]]] = {}
 
 
 @asynccontextmanager
-async def open(url: str, settings: Settings) -> AsyncIterator[MemoryBackend]:
+async def open(url: str, settings: Settings) -> AsyncGenerator[MemoryBackend]:
     """Open a memory backend.
 
     `?settle=ordered` carries settlements out one primitive at a time, as a broker without scripts would.
@@ -182,7 +182,7 @@ class MemoryBackend:
     # Signals.
 
     @asynccontextmanager
-    async def subscribe(self, run: str) -> AsyncIterator[MemoryWakeups]:
+    async def subscribe(self, run: str) -> AsyncGenerator[MemoryWakeups]:
         wakeups = MemoryWakeups(self.world.clock)
         self.world.waiting.setdefault(run, set()).add(wakeups)
         try:

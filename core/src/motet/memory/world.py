@@ -161,7 +161,7 @@ class World:
     def extend(self, receipts: Sequence[str]) -> list[bool]:
         """Renew leases; one that ran out is lost even if nobody has taken the letter since."""
         now = self.clock.monotonic()
-        kept = []
+        kept: list[bool] = []
         for receipt in receipts:
             letter = self.held.get(receipt)
             kept.append(letter is not None and letter.until > now)

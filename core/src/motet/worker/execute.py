@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as Variables
@@ -9,9 +10,11 @@ from datetime import UTC, datetime
 from types import coroutine
 from typing import Any, TypeVar
 
+import anyio
+
 from motet.canvas.compile import Origin, compile_term
 from motet.canvas.terms import Term, group
-from motet.context import Context, Replacement, Spawn, running
+from motet.context import Context, Replacement, running
 from motet.errors import DecodeError, NotSerializable, StateLost, TaskSignal, TooLarge, UsageError
 from motet.identity import derive
 from motet.outcome import Failure, Kind, Outcome, Replaced, Success
@@ -40,7 +43,7 @@ def within(variables: Variables, steps: Coroutine[Any, Any, T]) -> Generator[Any
         try:
             step, value = steps.send, (yield waited)
         except BaseException as error:  # noqa: BLE001 - handed on, into the coroutine
-            step, value = steps.throw, error  # type: ignore[assignment]  # `throw` takes what `send` does not
+            step, value = steps.throw, error
 
 
 class Executor:
@@ -63,7 +66,10 @@ class Executor:
                 args, kwargs = self._arguments(job, context)
                 value = await definition.fn(*args, **kwargs)
             return self.finish(job, value, context)
-        except Exception as error:  # noqa: BLE001 - a task may raise anything
+        except BaseException as error:  # noqa: BLE001 - a task may raise anything, CancelledError included
+            passing = not_the_tasks(error)
+            if passing is not None:
+                raise passing from None
             return self.failed(job, error)
 
     def run_sync(self, job: Job, context: Context) -> Outcome:
@@ -150,7 +156,7 @@ class Executor:
         reason = error.reason if isinstance(error, TaskSignal) and hasattr(error, "reason") else str(error)
         return Failure(error_info(job, kind, type(error).__qualname__, reason, text), error)
 
-    def context(self, job: Job, report: Callable[[int, int], None], stopping: Callable[[], bool]) -> Context:
+    def context(self, job: Job, note: Callable[[int, int], None], stopping: Callable[[], bool]) -> Context:
         """What the task may know of its execution."""
         profile = job.profile
         return Context(
@@ -159,12 +165,24 @@ class Executor:
             attempt=job.message.attempt,
             task=profile.task,
             deadline=None if profile.expires is None else datetime.fromtimestamp(profile.expires, UTC),
-            headers=dict(profile.headers or {}),
-            report=report,
+            headers=dict(profile.headers) if profile.headers else {},
+            report=note,
             stopping=stopping,
         )
 
 
-def detached(spawns: list[Spawn]) -> list[Spawn]:
-    """The spawns that become runs of their own."""
-    return [spawn for spawn in spawns if not spawn.attach]
+def not_the_tasks(error: BaseException) -> BaseException | None:
+    """Return what must pass: a cancel that is really in effect, or the end of the program. The rest is a failure."""
+    if isinstance(error, Exception):
+        return None
+    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+        return error
+    if anyio.current_effective_deadline() != -math.inf:
+        return None
+    cancelled = anyio.get_cancelled_exc_class()
+    found: BaseException | None = error
+    if isinstance(error, BaseExceptionGroup):
+        found = error.split(cancelled)[0]
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+    return found if isinstance(found, cancelled) else None

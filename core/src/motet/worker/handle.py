@@ -1,50 +1,40 @@
-"""One delivery's way: resolve, run, decide, report. Data goes one way, and whatever happens ends in an entry."""
+"""One delivery's way: resolve, run, decide. Data goes one way, and whatever happens ends in something to settle."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-import anyio
 import attrs
-from anyio.abc import TaskGroup
 
-from motet.canvas.plan import PagesNeeded
-from motet.context import Context, running
+from motet.context import running
 from motet.engine.control import Control
 from motet.engine.deadletters import dead_letter
-from motet.errors import DecodeError, MotetError, StateLost
-from motet.message import Key, Message, Order, Place, pack, read_message
+from motet.errors import DecodeError, Fail, MotetError, Rejected, StateLost, Unavailable
+from motet.message import Key, Message, Order, read_message
 from motet.options import CONTROL
-from motet.outcome import ErrorInfo, Failure, Kind, Outcome
+from motet.outcome import Cancelled, ErrorInfo, Failure, Kind, Outcome
 from motet.ports import Backend, Clock, Delivery, Entry
-from motet.program import Conflict, Put
+from motet.program import Conflict, Op, Put
+from motet.worker.attempts import Attempt, Reason, Slot
 from motet.worker.execute import Executor
 from motet.worker.processes import ProcessSlots
 from motet.worker.resolve import Decided, Job, Resolver, Skip, error_info
-from motet.worker.settle import Decider, Settling
+from motet.worker.settle import Decider, Settling, Waiting
+from motet.worker.threads import ThreadSlots
 
-__all__ = ["Handler", "Slot"]
+__all__ = ["Handler"]
 
 log = logging.getLogger("motet.worker")
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 PROGRESS_KEPT = timedelta(hours=1)
-
-
-class Slot:
-    """Where one delivery at a time is worked off."""
-
-    __slots__ = ("delivery", "group", "job", "reason", "scope", "wake")
-
-    def __init__(self, group: TaskGroup) -> None:
-        self.group = group
-        self.scope = anyio.CancelScope()
-        self.wake = anyio.Event()
-        self.delivery: Delivery | None = None
-        self.job: Job | None = None
-        self.reason = ""
+PAUSE = 0.05
+LONGEST_PAUSE = 5.0
 
 
 class Host(Protocol):
@@ -52,20 +42,24 @@ class Host(Protocol):
 
     backend: Backend
     settling: Settling
-    threads: Any
+    threads: ThreadSlots
+    slots: list[Slot]
 
     def finished(self) -> None:
         """One delivery less is active."""
         ...
 
+    def leave(self, delivery: Delivery) -> None:
+        """Let the lease of a delivery run out."""
+        ...
 
-@attrs.define(kw_only=True, eq=False)
-class Running:
-    """An attempt in progress, wherever it runs."""
+    def hand_back(self, delivery: Delivery) -> None:
+        """Give a delivery back, uncharged, when the worker ends."""
+        ...
 
-    job: Job
-    slot: Slot | None
-    stopped: bool = False
+    def run_later(self, step: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run a step outside the slots."""
+        ...
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -78,134 +72,255 @@ class Handler:
     decider: Decider
     control: Control
     clock: Clock
+    processes: ProcessSlots
     app: Any = None
-    strikes: dict[str, int] = attrs.field(factory=dict)
-    deadlines: dict[str, tuple[float, Running]] = attrs.field(factory=dict)
-    attempts: dict[str, Running] = attrs.field(factory=dict)
-    progress: dict[Key, bytes] = attrs.field(factory=dict)
-    processes: ProcessSlots | None = None
+    strikes: dict[str, int] = attrs.field(factory=dict[str, int])
+    timed: set[Attempt] = attrs.field(factory=set[Attempt])
+    in_threads: set[Attempt] = attrs.field(factory=set[Attempt])
+    progress: dict[Key, bytes] = attrs.field(factory=dict[Key, bytes])
 
-    async def handle(self, slot: Slot) -> None:
-        """Take a delivery from its bytes to a reported entry."""
+    async def handle(self, slot: Slot) -> Waiting | None:
+        """Take a delivery from its bytes to what shall be settled; None when nothing is, or a thread has it now."""
         delivery = slot.delivery
         assert delivery is not None
         try:
             message = read_message(delivery.body)
             if message.order is not Order.RUN:
-                await self.carry_out(delivery, message)
-                return
-            job = await self.resolver.job(delivery, message)
+                return await self.carry_out(delivery, message)
+            job = self.resolver.look(delivery, message) or await self.look_closely(delivery, message)
+            if isinstance(job, Waiting):
+                return job
+            refused = self.poisoned(job) if self.strikes else None
+            refused = refused or self.resolver.check(job, self.clock)
+            if refused is None and not self.resolver.complete(job):
+                refused = await self.patiently(self.resolver.fill, job)
+            if refused is not None:
+                return await self.conclude(job, refused)
+            return await self.attempt(slot, job)
         except DecodeError as error:
-            await self.malformed(delivery, error)
-            return
+            return await self.dead(delivery, Kind.MALFORMED, error)
+        except Exception as error:
+            log.exception("worker failed at id=%s", delivery.id)
+            return await self.dead(delivery, Kind.SETTLE_ERROR, error)
+
+    async def look_closely(self, delivery: Delivery, message: Message) -> Job | Waiting:
+        """Read what a message does not carry, and what became of its node before."""
+        try:
+            return await self.patiently(self.resolver.job, delivery, message)
         except Skip as skip:
             log.debug("nothing to run id=%s %s", delivery.id, skip)
-            self.report(Entry((), delivery), None)
-            return
+            return Waiting(Entry((), delivery), None)
         except Decided as decided:
-            program = await self.control.after(Conflict(decided.key, decided.stored), message)
-            self.report(Entry(program, delivery), message)
-            return
-        slot.job = job
-        await self.attempt(slot, job)
-        slot.job = None
+            conflict = Conflict(decided.key, decided.stored)
+            try:
+                program = await self.patiently(self.control.after, conflict, message)
+            except StateLost:
+                program = ()
+            return Waiting(Entry(program, delivery), message)
 
-    async def carry_out(self, delivery: Delivery, message: Message) -> None:
+    async def carry_out(self, delivery: Delivery, message: Message) -> Waiting:
         """Do what an internal message says."""
         try:
-            program: Sequence[Any] = await self.control.program(message, delivery)
+            program: Sequence[Op] = await self.patiently(self.control.program, message, delivery)
         except StateLost as lost:
             log.debug("nothing left to do id=%s: %s", delivery.id, lost)
             program = ()
-        self.report(Entry(program, delivery), message)
+        return Waiting(Entry(program, delivery), message)
 
-    async def attempt(self, slot: Slot, job: Job) -> None:
+    async def patiently(self, ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Ask the backend until it answers: the slot waits, and so the broker keeps what it has."""
+        pause = PAUSE
+        while True:
+            try:
+                return await ask(*args, **kwargs)
+            except (Unavailable, Rejected) as error:
+                log.warning("backend failed, trying again in %.2f s: %s", pause, error)
+                await self.clock.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    # One attempt.
+
+    async def attempt(self, slot: Slot, job: Job) -> Waiting | None:
         """Run one attempt: here, in a thread, or in a process."""
-        refused = self.poisoned(job) or await self.resolver.fill(job, self.clock.now().timestamp())
-        if refused is not None:
-            await self.conclude(job, refused)
-            return
-        if job.profile.at_most_once:
-            await self.worker.backend.settler.settle([Entry((), job.delivery)])
         definition = job.definition
         assert definition is not None
-        context = self.begin(job, slot if definition.is_async else None)
-        if definition.is_async:
-            running.set(context)
-            outcome = await self.executor.run_async(job, context)
-            self.log_end(job, outcome)
-            await self.conclude(job, outcome, context.spawned)
-        elif definition.executor == "process":
-            await self.in_process(job)
-        else:
-            self.worker.threads.start(
-                lambda: self.executor.run_sync(job, context),
-                lambda outcome: self.from_thread(job, outcome, context, slot),
-            )
-
-    def begin(self, job: Job, slot: Slot | None) -> Context:
-        """Note that an attempt starts; its deadline counts from here."""
-        attempt = Running(job=job, slot=slot)
-        self.attempts[job.delivery.receipt] = attempt
+        if job.profile.at_most_once and not await self.given_away(job):
+            return None
+        in_thread = not definition.is_async and definition.executor == "thread"
+        attempt = Attempt(job, None if in_thread else slot, self.progress)
         if job.profile.timeout is not None:
-            self.deadlines[job.delivery.receipt] = (self.clock.monotonic() + job.profile.timeout, attempt)
+            self.timed.add(attempt)
         log.debug("begin task=%s run=%s attempt=%d", job.profile.task, job.message.run, job.message.attempt)
-        return self.executor.context(job, lambda done, total: self.note(job, done, total), lambda: attempt.stopped)
+        if in_thread:
+            self.into_thread(attempt)
+            slot.delivery = None
+            return None
+        slot.attempt = attempt
+        if definition.is_async:
+            attempt.since = self.clock.monotonic() if job.profile.timeout is not None else 0.0
+            context = self.executor.context(job, attempt.note, attempt.stopping)
+            running.set(context)
+            outcome, spawns = await self.executor.run_async(job, context), context.spawned
+        else:
+            outcome, spawns = await self.processes.run(attempt, self.clock)
+        self.timed.discard(attempt)
+        if attempt.reason is not None and isinstance(outcome, Failure):
+            # What it made of being cancelled is not what it came to.
+            return await self.cut_short(slot)
+        return await self.conclude(job, outcome, spawns)
 
-    def ended(self, job: Job) -> Running | None:
-        """Note that an attempt is over; None when it was given up before."""
-        self.deadlines.pop(job.delivery.receipt, None)
-        return self.attempts.pop(job.delivery.receipt, None)
+    async def given_away(self, job: Job) -> bool:
+        """Acknowledge before the start (at most once); False when the message is another worker's by now."""
+        (reply,) = await self.patiently(self.worker.backend.settler.settle, [Entry((), job.delivery)])
+        self.worker.leave(job.delivery)
+        return not reply.lost
 
-    def log_end(self, job: Job, outcome: Outcome) -> None:
+    async def conclude(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> Waiting | None:
+        """Decide, and derive what shall be settled."""
         if isinstance(outcome, Failure):
-            error = outcome.error
-            log.info(
-                "failed task=%s run=%s attempt=%d kind=%s type=%s",
-                job.profile.task,
-                job.message.run,
-                job.message.attempt,
-                error.kind,
-                error.type,
-            )
-
-    async def conclude(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> None:
-        """Decide, and report."""
-        self.ended(job)
+            self.log_failure(job, outcome.error)
         try:
-            entry = await self.decider.entry(job, outcome, spawns)
-        except StateLost as lost:
-            log.warning("run %s is gone, its outcome with it: %s", job.message.run, lost)
-            entry = Entry((), job.delivery)
-        except MotetError as error:
-            # What the task spawned cannot be compiled: that is the task's failure.
-            entry = await self.decider.entry(job, self.executor.failed(job, error))
-        self.report(entry, job.message)
+            return Waiting(self.decider.entry_now(job, outcome, spawns), job.message)
+        except Exception:  # noqa: BLE001 - looked at once more, with all the plan's pages
+            return await self.conclude_slowly(job, outcome, spawns)
 
-    def from_thread(self, job: Job, outcome: Outcome, context: Context, slot: Slot) -> None:
-        """Take an outcome from a thread, in the loop; one that comes after its timeout changes nothing."""
-        if self.ended(job) is None:
+    async def conclude_slowly(self, job: Job, outcome: Outcome, spawns: Sequence[Any]) -> Waiting | None:
+        """The same, where the plan must be loaded first, or where something is wrong with the outcome."""
+        try:
+            try:
+                entry = await self.patiently(self.decider.entry, job, outcome, spawns)
+            except StateLost as lost:
+                log.warning("run %s is gone, its outcome with it: %s", job.message.run, lost)
+                entry = self.decider.wrap(job, outcome, ())
+            except MotetError as error:
+                # What the task spawned cannot be compiled: that is the task's failure.
+                entry = await self.patiently(self.decider.entry, job, self.executor.failed(job, error))
+        except Exception as error:
+            log.exception("deciding failed task=%s run=%s", job.profile.task, job.message.run)
+            if isinstance(outcome, Failure) and outcome.error.kind == Kind.SETTLE_ERROR:
+                self.worker.leave(job.delivery)
+                return None
+            info = error_info(job, Kind.SETTLE_ERROR, type(error).__qualname__, str(error))
+            return await self.conclude_slowly(job, Failure(info), ())
+        return Waiting(entry, job.message)
+
+    def log_failure(self, job: Job, error: ErrorInfo) -> None:
+        """Say that an attempt failed; never with arguments or values."""
+        profile, message = job.profile, job.message
+        log.info(
+            "failed task=%s run=%s attempt=%d kind=%s type=%s",
+            profile.task,
+            message.run,
+            message.attempt,
+            error.kind,
+            error.type,
+        )
+
+    # Threads.
+
+    def into_thread(self, attempt: Attempt) -> None:
+        """Run a plain function in a thread; it stays active until it returns, whatever becomes of it before."""
+        self.in_threads.add(attempt)
+        context = self.executor.context(attempt.job, attempt.note, attempt.stopping)
+
+        def work() -> Outcome:
+            if attempt.reason is not None:
+                return Cancelled()  # given up while it waited for a thread
+            attempt.since = self.clock.monotonic()
+            return self.executor.run_sync(attempt.job, context)
+
+        def done(outcome: Outcome) -> None:
+            self.in_threads.discard(attempt)
+            self.timed.discard(attempt)
+            if attempt.reason is None:
+                self.conclude_soon(attempt.job, outcome, context.spawned)
+            self.worker.finished()
+
+        self.worker.threads.start(work, done)
+
+    def conclude_soon(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> None:
+        """Settle an outcome from outside the slots."""
+        try:
+            if isinstance(outcome, Failure):
+                self.log_failure(job, outcome.error)
+            self.worker.settling.report(Waiting(self.decider.entry_now(job, outcome, spawns), job.message))
+        except Exception:  # noqa: BLE001 - looked at once more, with all the plan's pages
+            self.worker.run_later(self.conclude_later, job, outcome, spawns)
+
+    async def conclude_later(self, job: Job, outcome: Outcome, spawns: Sequence[Any]) -> None:
+        report = await self.conclude_slowly(job, outcome, spawns)
+        if report is not None:
+            self.worker.settling.report(report)
+
+    # Giving up.
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Everything in progress."""
+        yield from [slot.attempt for slot in self.worker.slots if slot.attempt is not None]
+        yield from list(self.in_threads)
+
+    def sweep(self, now: float) -> None:
+        """Give up attempts whose time is up."""
+        for attempt in [each for each in self.timed if each.expired(now)]:
+            self.give_up(attempt, Reason.TIMEOUT)
+
+    def lose(self, delivery: Delivery) -> None:
+        """Give an attempt up whose message is another worker's by now: it must not settle."""
+        for attempt in self.attempts():
+            if attempt.job.delivery.receipt == delivery.receipt:
+                self.give_up(attempt, Reason.LOST)
+
+    async def stop_cancelled(self) -> None:
+        """Give up attempts in scopes that were cancelled."""
+        scopes = self.resolver.cancelled
+        for attempt in self.attempts():
+            job = attempt.job
+            if job.message.run in scopes.runs and await self.resolver.covered(job):
+                self.give_up(attempt, Reason.CANCELLED)
+
+    def give_up(self, attempt: Attempt, reason: Reason) -> None:
+        """End an attempt early: cancel its slot; a thread can only be told, and what it comes to is settled now."""
+        slot = attempt.slot
+        if attempt.reason is not None or (slot.attempt is not attempt if slot else attempt not in self.in_threads):
             return
-        self.log_end(job, outcome)
-        try:
-            self.report(self.decider.entry_now(job, outcome, context.spawned), job.message)
-        except (PagesNeeded, MotetError):
-            slot.group.start_soon(self.conclude, job, outcome, context.spawned)
+        attempt.reason = reason
+        self.timed.discard(attempt)
+        if slot is not None:
+            slot.scope.cancel()
+            return
+        job = attempt.job
+        log.warning("%s: task=%s run=%s goes on in its thread", reason.value, job.profile.task, job.message.run)
+        outcome = self.come_to(attempt)
+        if outcome is not None:
+            self.conclude_soon(job, outcome)
 
-    async def in_process(self, job: Job) -> None:
-        """Run a plain function in a process that can be killed."""
-        if self.processes is None:
-            self.processes = ProcessSlots(self.app)
-        outcome = await self.processes.run(job, self.executor)
-        self.log_end(job, outcome)
-        await self.conclude(job, outcome)
+    async def cut_short(self, slot: Slot) -> Waiting | None:
+        """Say what shall be settled for a slot that was cancelled."""
+        attempt = slot.attempt
+        if attempt is None or attempt.reason is None:
+            assert slot.delivery is not None
+            self.worker.hand_back(slot.delivery)
+            return None
+        outcome = self.come_to(attempt)
+        return None if outcome is None else await self.conclude(attempt.job, outcome)
 
-    def report(self, entry: Entry, message: Message | None) -> None:
-        """Hand an entry to the settler; the slot is free."""
-        self.worker.settling.report(entry, message)
-        self.worker.finished()
+    def come_to(self, attempt: Attempt) -> Outcome | None:
+        """What an attempt that was given up comes to; None when its message is, or will be, another worker's."""
+        job = attempt.job
+        match attempt.reason:
+            case Reason.TIMEOUT:
+                text = f"it ran longer than its timeout of {job.profile.timeout:g} s"
+                return Failure(error_info(job, Kind.TIMEOUT, "TimeoutError", text))
+            case Reason.CANCELLED:
+                return Cancelled()
+            case Reason.STOP if job.profile.at_most_once:
+                text = "its worker ended before it did, and it may start at most once"
+                return Failure(error_info(job, Kind.STOPPED, "", text), Fail(text))
+            case Reason.STOP:
+                self.worker.hand_back(job.delivery)
+        return None
 
-    # What may go wrong on the way.
+    # What may be wrong with a delivery.
 
     def poisoned(self, job: Job) -> Failure | None:
         """Give a message up that has killed its worker too often (C10)."""
@@ -213,93 +328,30 @@ class Handler:
         if strikes < job.profile.max_deliveries:
             return None
         log.error("worker lost %d times: task=%s run=%s is given up", strikes, job.profile.task, job.message.run)
-        return Failure(error_info(job, Kind.WORKER_LOST, "", f"its worker died {strikes} times"))
+        text = f"its worker died {strikes} times"
+        return Failure(error_info(job, Kind.WORKER_LOST, "", text), Fail(text))
 
-    async def malformed(self, delivery: Delivery, error: DecodeError) -> None:
-        """Park bytes that nobody can read, with the reason; the run, if its id can be told, learns of it."""
-        log.error("malformed message id=%s lane=%s: %s", delivery.id, delivery.lane, error)
-        info = ErrorInfo(kind=Kind.MALFORMED, message=str(error), run=delivery.id.partition(":")[0])
-        program: Sequence[Any] = [dead_letter(delivery, info, self.clock.now())]
+    async def dead(self, delivery: Delivery, kind: Kind, error: Exception) -> Waiting | None:
+        """Park what nobody can work off, with the reason; the run, if its id can be told, learns of it."""
+        log.error("%s message id=%s lane=%s: %s", kind, delivery.id, delivery.lane, error)
+        self.strikes.pop(delivery.receipt, None)
+        run = delivery.id.partition(":")[0]
+        info = ErrorInfo(kind=kind, type=type(error).__qualname__, message=str(error), run=run)
+        program: list[Op] = [dead_letter(delivery, info, self.clock.now())]
         if delivery.lane != CONTROL:
-            program = [*program, *await self.control.failed(delivery.id, info)]
-        self.report(Entry(program, delivery), None)
-
-    def cancelled(self, slot: Slot) -> None:
-        """Report an attempt whose slot was cancelled: out of time, out of scope, or the worker ends."""
-        job, delivery, reason = slot.job, slot.delivery, slot.reason
-        slot.delivery, slot.job, slot.reason = None, None, ""
-        assert delivery is not None
-        if job is None or reason == "stop":
-            self.worker.finished()
-            return
-        if self.ended(job) is None:
-            return
-        if reason == "timeout":
-            slot.group.start_soon(self.conclude, job, self.timed_out(job))
-        else:
-            self.report(Entry((), delivery), None)
-
-    def timed_out(self, job: Job) -> Failure:
-        limit = job.profile.timeout
-        return Failure(error_info(job, Kind.TIMEOUT, "TimeoutError", f"it ran longer than its timeout of {limit:g} s"))
-
-    def sweep(self, now: float) -> None:
-        """Cancel attempts whose time is up."""
-        for receipt, (deadline, attempt) in list(self.deadlines.items()):
-            if deadline <= now:
-                del self.deadlines[receipt]
-                self.give_up(attempt, "timeout")
-
-    def give_up(self, attempt: Running, reason: str) -> None:
-        attempt.stopped = True
-        job = attempt.job
-        if attempt.slot is not None:
-            if attempt.slot.delivery is job.delivery:
-                attempt.slot.reason = reason
-                attempt.slot.scope.cancel()
-            return
-        # A thread cannot be killed: its outcome is settled now, and its thread stays taken until it returns.
-        if self.ended(job) is None:
-            return
-        log.warning("%s: task=%s run=%s goes on in its thread", reason, job.profile.task, job.message.run)
-        if reason == "timeout":
-            self.worker.settling.report(self.decider.entry_now(job, self.timed_out(job)), job.message)
-        else:
-            self.worker.settling.report(Entry((), job.delivery), None)
-        self.worker.finished()
-
-    async def stop_cancelled(self) -> None:
-        """Stop attempts in scopes that were cancelled."""
-        scopes = self.resolver.cancelled
-        for attempt in list(self.attempts.values()):
-            job = attempt.job
-            if job.message.run in scopes.runs:
-                place = Place(job.message.segment, job.message.node)
-                try:
-                    covered = await self.resolver.plans.ask(job.plan, lambda plan, at=place: scopes.covers(plan, at))  # type: ignore[misc]  # the default binds the loop variable
-                except StateLost:
-                    covered = True
-                if covered:
-                    self.give_up(attempt, "cancelled")
-
-    @property
-    def in_threads(self) -> list[Delivery]:
-        """Deliveries whose functions run in threads: they are given back when the worker ends, and may run twice."""
-        return [attempt.job.delivery for attempt in self.attempts.values() if attempt.slot is None]
+            try:
+                program += await self.patiently(self.control.failed, delivery.id, info)
+            except Exception:
+                log.exception("run %s cannot learn of it", run)
+        return Waiting(Entry(program, delivery), None)
 
     # Progress.
-
-    def note(self, job: Job, done: int, total: int) -> None:
-        """Remember how far a task says it is; the latest word is written twice a second."""
-        self.progress[Key(job.message.run, f"g.{job.place}")] = pack((done, total))
 
     async def flush_progress(self) -> None:
         """Write what tasks have said of their progress."""
         if self.progress:
-            noted, self.progress = self.progress, {}
-            await self.worker.backend.store.put([Put(key, value, PROGRESS_KEPT) for key, value in noted.items()])
-
-    def close(self) -> None:
-        """End the processes."""
-        if self.processes is not None:
-            self.processes.close()
+            noted = list(self.progress.items())
+            await self.worker.backend.store.put([Put(key, value, PROGRESS_KEPT) for key, value in noted])
+            for key, value in noted:
+                if self.progress.get(key) is value:
+                    del self.progress[key]

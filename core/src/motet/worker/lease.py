@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -16,7 +17,10 @@ log = logging.getLogger("motet.worker")
 
 
 class LeaseKeeper:
-    """Renews every third of a lease, as long as the loop was heard of within `stall_limit`."""
+    """Renews every third of a lease, as long as the loop was heard of within `stall_limit`.
+
+    `lost` collects what could not be renewed, for the loop to take away.
+    """
 
     def __init__(
         self, transport: Transport, lease: timedelta, stall_limit: timedelta, held: Callable[[], list[str]]
@@ -25,7 +29,7 @@ class LeaseKeeper:
         self.interval = lease.total_seconds() / 3
         self.stall_limit = stall_limit.total_seconds()
         self.held = held
-        self.lost: set[str] = set()
+        self.lost: deque[str] = deque()
         self.seen = time.monotonic()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._renew, name="motet-leases", daemon=True)
@@ -62,4 +66,4 @@ class LeaseKeeper:
         except Exception as error:  # noqa: BLE001 - whatever it is, the next turn tries again
             log.warning("leases could not be renewed: %s", error)
             return
-        self.lost.update(receipt for receipt, held in zip(receipts, kept, strict=True) if not held)
+        self.lost.extend(receipt for receipt, held in zip(receipts, kept, strict=True) if not held)

@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
 import anyio
-import attrs
 from anyio.abc import TaskGroup
 
 from motet.canvas.launching import current
 from motet.engine.control import Control
 from motet.engine.plans import Plans
 from motet.engine.values import Values
-from motet.errors import MotetError, Unavailable
-from motet.options import CONTROL, Lane, Priority, Size, seconds
+from motet.errors import BackendError
+from motet.options import CONTROL, Size
 from motet.ports import Backend, Clock, Delivery, Ids, Rng
 from motet.registry import Registry
+from motet.worker.attempts import Reason, Slot
 from motet.worker.cancelled import CancelledScopes
 from motet.worker.execute import Executor, within
-from motet.worker.handle import Handler, Slot
+from motet.worker.handle import Handler
 from motet.worker.lease import LeaseKeeper
+from motet.worker.options import Options
+from motet.worker.processes import ProcessSlots
 from motet.worker.resolve import Resolver
-from motet.worker.settle import Decider, Settling
+from motet.worker.settle import Decider, Settling, Waiting
 from motet.worker.threads import ThreadSlots
 
 __all__ = ["Options", "Worker"]
@@ -42,38 +44,12 @@ TURN = 0.05
 FOLLOW = 0.5
 """Seconds between two looks at cancelled scopes; a cancel is seen within a second (I6)."""
 POLL = timedelta(seconds=5)
-
-
-def duration(value: float | timedelta) -> timedelta:
-    """Read a public duration."""
-    return timedelta(seconds=seconds(value))
-
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """How a worker works. Durations are seconds or `timedelta`."""
-
-    concurrency: int = 100
-    threads: int = 40
-    queues: tuple[str, ...] = ("default",)
-    sizes: tuple[Size, ...] = tuple(Size)
-    burst: bool = False
-    grace: timedelta = attrs.field(default=timedelta(seconds=30), converter=duration)
-    lease: timedelta = attrs.field(default=timedelta(seconds=15), converter=duration)
-    stall_limit: timedelta = attrs.field(default=timedelta(seconds=60), converter=duration)
-    tracebacks: bool = False
-    lease_thread: bool = True
-
-    @property
-    def lanes(self) -> tuple[Lane, ...]:
-        """Where the worker takes from, in order: internal messages first, then by priority."""
-        lanes = [
-            Lane(queue, size.value, int(priority))
-            for priority in Priority
-            for queue in self.queues
-            for size in self.sizes
-        ]
-        return (CONTROL, *lanes)
+BACKLOG = 4
+"""Nothing more is taken while so many times the concurrency waits to be settled."""
+UNWIND = 5.0
+"""Seconds that cancelled tasks get to clean up before what they held is given back."""
+LAST_WORDS = 5.0
+"""Seconds to settle and to give back when the worker is cancelled itself."""
 
 
 class Worker:
@@ -92,39 +68,52 @@ class Worker:
     ) -> None:
         self.backend = backend
         self.options = options
+        self.lanes = options.lanes
         self.clock = clock
+        self.rng = rng
         plans = Plans(backend.store)
         values = Values(backend.store, plans)
         self.cancelled = CancelledScopes(backend.store)
         control = Control(backend, plans, values, clock)
         self.settling = Settling(backend, control, self._settled)
-        marker = options.lease.total_seconds() * 3
         self.handler = Handler(
             worker=self,
             resolver=Resolver(registry, plans, values, self.cancelled),
             executor=Executor(registry, ids, tracebacks=options.tracebacks),
-            decider=Decider(registry, plans, clock, rng, marker),
+            decider=Decider(registry, plans, clock, rng, options.lease.total_seconds() * 3),
             control=control,
             clock=clock,
+            processes=ProcessSlots(options.processes, tracebacks=options.tracebacks, app=app),
             app=app,
         )
         self.threads: ThreadSlots
+        self.group: TaskGroup
         self.ready: deque[Delivery] = deque()
         self.quarantine: deque[Delivery] = deque()
+        self.alone = ""
         self.held: dict[str, Delivery] = {}
-        self.idle: list[Slot] = []
+        self.unfinished: list[Delivery] = []
         self.slots: list[Slot] = []
+        self.idle: list[Slot] = []
+        self.waking = False
         self.active = 0
-        self.hungry = anyio.Event()
+        self.stirred: anyio.Event | None = None
         self.stopping = anyio.Event()
         self.leases = LeaseKeeper(backend.transport, options.lease, options.stall_limit, lambda: list(self.held))
         self.polled = clock.monotonic()
-        self.executions = 0
 
     def stop(self) -> None:
         """Take nothing more; what runs has `grace` to end."""
         self.stopping.set()
-        self.hungry.set()
+
+    def alive(self, limit: timedelta) -> bool:
+        """Say whether the broker was asked for work within `limit`, or the worker has all that it can do."""
+        return self.room <= 0 or self.clock.monotonic() - self.polled <= limit.total_seconds()
+
+    @property
+    def stuck(self) -> int:
+        """How many threads run functions that were given up: out of time, cancelled, or with their lease lost."""
+        return sum(attempt.reason is not None for attempt in self.handler.in_threads)
 
     async def serve(self) -> None:
         """Work until stopped, or with `burst` until nothing is left.
@@ -136,73 +125,88 @@ class Worker:
         if self.options.lease_thread:
             self.leases.start()
         try:
-            async with anyio.create_task_group() as settlers:
-                settlers.start_soon(self.settling.serve)
-                async with anyio.create_task_group() as running:
-                    running.start_soon(self._keep_time)
-                    running.start_soon(self._follow)
-                    await self._feed(running)
-                    await self._drain()
-                    running.cancel_scope.cancel()
-                self.settling.close()
+            async with anyio.create_task_group() as self.group:
+                for service in (self.settling.serve, self._keep_time, self._follow):
+                    self.group.start_soon(service)
+                await self._feed()
+                await self._drain()
+                self.group.cancel_scope.cancel()
         finally:
-            self.leases.stop()
-            self.threads.close()
-            self.handler.close()
+            try:
+                with anyio.move_on_after(LAST_WORDS, shield=True):
+                    await self.settling.flush()
+                    await self._give_back(list(self.held.values()))
+            finally:
+                self.leases.stop()
+                self.threads.close()
+                self.handler.processes.close()
 
     # Taking.
 
-    async def _feed(self, running: TaskGroup) -> None:
-        """Take as much as there are free slots, until told to stop."""
+    @property
+    def room(self) -> int:
+        """How many messages more may be taken: what runs and what waits here never exceed the limit (R57)."""
+        limit = self.options.concurrency
+        return min(limit - self.active - len(self.quarantine), BACKLOG * limit - len(self.held))
+
+    async def _feed(self) -> None:
+        """Take as much as there is room for, until told to stop."""
         with anyio.CancelScope() as feeding:
-            running.start_soon(self._cancel_when_stopping, feeding)
+            self.group.start_soon(self._cancel_when_stopping, feeding)
             pause = 0.1
             while not self.stopping.is_set():
-                if self.quarantine:
-                    await self._serve_quarantine(running)
-                free = self.options.concurrency - self.active
-                if free <= 0:
-                    await self._wait_for_room()
-                    continue
                 try:
-                    taken = await self._receive(free)
+                    if not await self._take():
+                        return
                     pause = 0.1
-                except Unavailable as error:
-                    log.warning("receive failed, trying again in %.1f s: %s", pause, error)
-                    await self.clock.sleep(pause)
+                except BackendError as error:
+                    wait = pause * (0.5 + self.rng.roll() / 2)
+                    log.warning("receive failed, trying again in %.2f s: %s", wait, error)
+                    await self.clock.sleep(wait)
                     pause = min(pause * 2, 10.0)
-                    continue
-                self.polled = self.clock.monotonic()
-                if taken:
-                    self._admit(taken, running)
-                elif self.options.burst and not await self._work_left():
-                    return
 
-    async def _receive(self, free: int) -> list[Delivery]:
-        wait = (
-            POLL if not self.options.burst else timedelta(milliseconds=20 if self.active or self.settling.busy else 0)
-        )
-        return await self.backend.transport.receive(self.options.lanes, free, wait)
+    async def _take(self) -> bool:
+        """Take what there is; False when a burst is over."""
+        if self.cancelled.cursor is None:
+            await self.cancelled.follow()
+        if self.quarantine and self.alone not in self.held:
+            await self._from_quarantine()
+        elif self.room <= 0:
+            await self._stir()
+            self.polled = self.clock.monotonic()
+        elif taken := await self.backend.transport.receive(self.lanes, self.room, self._patience):
+            self.polled = self.clock.monotonic()
+            self._admit(taken)
+        else:
+            self.polled = self.clock.monotonic()
+            return not self.options.burst or await self._work_left()
+        return True
+
+    @property
+    def _patience(self) -> timedelta:
+        if self.options.burst:
+            return timedelta(milliseconds=20)
+        return timedelta(seconds=FOLLOW) if self.quarantine else POLL
 
     async def _work_left(self) -> bool:
-        """Whether a burst must go on: something runs here, or is held or parked somewhere and will be ready."""
-        if self.active or self.settling.busy or self.quarantine:
-            await self.clock.sleep(0.001)
+        """Whether a burst must go on: something runs here, or is held elsewhere and may come back."""
+        if self._busy():
+            await self._stir(0.02)
             return True
         served = {*self.options.queues, CONTROL.queue}
-        infos = await self.backend.transport.queues()
-        return any(info.ready and not info.paused for info in infos if info.queue in served)
-
-    async def _wait_for_room(self) -> None:
-        self.hungry = anyio.Event()
-        if self.active >= self.options.concurrency and not self.stopping.is_set():
-            await self.hungry.wait()
+        infos = [info for info in await self.backend.transport.queues() if info.queue in served and not info.paused]
+        # With some sizes only, what is ready may be for others: that nothing was received says that ours is empty.
+        all_sizes = set(self.options.sizes) == set(Size)
+        left = any(info.held or (all_sizes and info.ready) for info in infos)
+        if left:
+            await self.clock.sleep(0.02)
+        return left
 
     async def _cancel_when_stopping(self, feeding: anyio.CancelScope) -> None:
         await self.stopping.wait()
         feeding.cancel()
 
-    def _admit(self, taken: Sequence[Delivery], running: TaskGroup) -> None:
+    def _admit(self, taken: Sequence[Delivery]) -> None:
         for delivery in taken:
             self.held[delivery.receipt] = delivery
             if delivery.deliveries > 1 and delivery.lane != CONTROL:
@@ -210,91 +214,159 @@ class Worker:
             else:
                 self.active += 1
                 self.ready.append(delivery)
-        self._wake(running)
+        self._wake()
 
-    def _wake(self, running: TaskGroup) -> None:
+    async def _from_quarantine(self) -> None:
+        """Run what may have killed a worker after one more strike, one such at a time (C10).
+
+        It has the process to itself as long as a lease lasts. Then others run beside it: one long task that came back
+        must not idle a worker, nor wait for ever for another long one to end.
+        """
+        await self._alone()
+        if not self.quarantine:
+            return
+        delivery = self.quarantine[0]
+        strikes = await self.backend.transport.strike(delivery)
+        if delivery not in self.quarantine:
+            return
+        self.quarantine.remove(delivery)
+        if strikes == 0:
+            self.leave(delivery)  # it is another worker's by now
+            return
+        log.info("redelivered id=%s deliveries=%d strikes=%d", delivery.id, delivery.deliveries, strikes)
+        self.alone = delivery.receipt
+        self.handler.strikes[delivery.receipt] = strikes
+        self.active += 1
+        self.ready.append(delivery)
+        self._wake()
+        await self._alone()
+
+    async def _alone(self) -> None:
+        """Wait until nothing runs here, at most for a lease."""
+        give_up = self.clock.monotonic() + self.options.lease.total_seconds()
+        while self.active and (left := give_up - self.clock.monotonic()) > 0:
+            await self._stir(left)
+
+    async def _stir(self, limit: float | None = None) -> None:
+        """Wait until a delivery has ended or been settled, at most so many seconds."""
+        self.stirred = event = anyio.Event()
+        if limit is None:
+            await event.wait()
+        else:
+            await self.clock.wait(event, limit)
+
+    def _wake(self) -> None:
         """Wake one slot; it wakes the next before it starts, as long as there is work."""
-        if not self.ready:
+        if not self.ready or self.waking:
             return
         if self.idle:
+            self.waking = True
             self.idle.pop().wake.set()
         elif len(self.slots) < self.options.concurrency:
-            slot = Slot(running)
+            self.waking = True
+            slot = Slot()
             self.slots.append(slot)
-            running.start_soon(self._occupy, slot)
-
-    async def _serve_quarantine(self, running: TaskGroup) -> None:
-        """Run what may have killed a worker one at a time, alone in this process (C10)."""
-        while self.quarantine and not self.stopping.is_set():
-            while self.active:
-                await self._idle_moment()
-            delivery = self.quarantine.popleft()
-            self.active += 1
-            strikes = await self.backend.transport.strike(delivery)
-            self.handler.strikes[delivery.receipt] = strikes
-            self.ready.append(delivery)
-            self._wake(running)
-            while self.active:
-                await self._idle_moment()
-
-    async def _idle_moment(self) -> None:
-        self.hungry = anyio.Event()
-        if self.active:
-            await self.hungry.wait()
+            self.group.start_soon(self._occupy, slot)
 
     # Running.
 
     async def _occupy(self, slot: Slot) -> None:
         """Work off deliveries in one standing scope, replaced only after a cancel."""
+        self.waking = False
         while True:
             with anyio.CancelScope() as slot.scope:
-                while not slot.scope.cancel_called:
-                    await self._next(slot)
-            if slot.delivery is not None:
-                self.handler.cancelled(slot)
+                if slot.delivery is not None:
+                    self._done(slot, await self.handler.cut_short(slot))
+                await self._work(slot)
 
-    async def _next(self, slot: Slot) -> None:
-        while not self.ready:
-            slot.wake = anyio.Event()
-            self.idle.append(slot)
-            await slot.wake.wait()
-        slot.delivery = self.ready.popleft()
-        if self.ready:
-            self._wake(slot.group)
-        await within(copy_context(), self.handler.handle(slot))
-        slot.delivery = None
+    async def _work(self, slot: Slot) -> None:
+        ready, handle = self.ready, self.handler.handle
+        while not slot.scope.cancel_called:
+            if not ready:
+                slot.wake = anyio.Event()
+                self.idle.append(slot)
+                await slot.wake.wait()
+                self.waking = False
+                continue
+            slot.delivery = ready.popleft()
+            if ready and not self.waking:
+                self._wake()
+            self._done(slot, await within(copy_context(), handle(slot)))
+
+    def _done(self, slot: Slot, report: Waiting | None) -> None:
+        """Clear a slot. Nothing is awaited since its work ended: a cancel cannot hit the next delivery."""
+        if report is not None:
+            self.settling.report(report)
+        if slot.delivery is not None:
+            slot.delivery = None
+            self.finished()
+        slot.attempt = None
 
     def finished(self) -> None:
         """One delivery less is active."""
         self.active -= 1
-        if not self.hungry.is_set():
-            self.hungry.set()
+        if self.stirred is not None:
+            self.stirred.set()
+            self.stirred = None
 
-    def _settled(self, delivery: Delivery | None) -> None:
-        if delivery is not None:
-            self.held.pop(delivery.receipt, None)
+    def _settled(self, batch: list[Waiting]) -> None:
+        for waiting in batch:
+            if waiting.entry.delivery is not None:
+                self.held.pop(waiting.entry.delivery.receipt, None)
+        if self.stirred is not None:
+            self.stirred.set()
+            self.stirred = None
+
+    def leave(self, delivery: Delivery) -> None:
+        """Renew a delivery's lease no more."""
+        self.held.pop(delivery.receipt, None)
+
+    def hand_back(self, delivery: Delivery) -> None:
+        """Give a delivery back, uncharged, as soon as what was cancelled has cleaned up."""
+        self.unfinished.append(delivery)
+
+    def run_later(self, step: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run a step outside the slots."""
+        self.group.start_soon(step, *args)
 
     # Time.
 
     async def _keep_time(self) -> None:
-        """Cancel what has run too long, and show the lease thread that the loop turns."""
+        """Cancel what has run too long or is not ours any more, and show the lease thread that the loop turns."""
         while True:
-            await self.clock.sleep(TURN if self.handler.deadlines else TURN * 10)
+            await self.clock.sleep(TURN if self.handler.timed else TURN * 10)
             self.leases.heard()
-            if self.handler.deadlines:
+            if self.handler.timed:
                 self.handler.sweep(self.clock.monotonic())
+            while self.leases.lost:
+                self._lose(self.leases.lost.popleft())
+
+    def _lose(self, receipt: str) -> None:
+        """Drop a delivery whose lease was lost: not started, or told to stop and not settled."""
+        delivery = self.held.pop(receipt, None)
+        if delivery is None:
+            return
+        log.warning("lease lost id=%s: its message is another worker's", delivery.id)
+        if delivery in self.ready:
+            self.ready.remove(delivery)
+            self.finished()
+        elif delivery in self.quarantine:
+            self.quarantine.remove(delivery)
+        else:
+            self.handler.lose(delivery)
 
     async def _follow(self) -> None:
         """Learn which scopes are cancelled, and stop what runs in them."""
+        news = True
         while True:
             try:
-                flags = await self.cancelled.follow()
+                news = bool(await self.cancelled.follow()) or news
+                if news:
+                    await self.handler.stop_cancelled()
+                    news = False
                 await self.handler.flush_progress()
-            except MotetError as error:
+            except BackendError as error:
                 log.warning("cancelled scopes could not be read: %s", error)
-                flags = []
-            if flags:
-                await self.handler.stop_cancelled()
             await self.clock.sleep(FOLLOW)
 
     # Stopping.
@@ -305,26 +377,44 @@ class Worker:
         self.active -= len(self.ready)
         self.ready.clear()
         self.quarantine.clear()
+        for attempt in list(self.handler.in_threads):
+            if attempt.since is None:
+                self.handler.give_up(attempt, Reason.STOP)
+        waiting += self.unfinished
+        self.unfinished = []
         await self._give_back(waiting)
-        with anyio.move_on_after(self.options.grace.total_seconds()):
-            while self.active:
-                await self._idle_moment()
-        left = [slot for slot in self.slots if slot.delivery is not None]
-        abandoned = [slot.delivery for slot in left if slot.delivery is not None]
-        for slot in left:
-            slot.reason = "stop"
-            slot.scope.cancel()
-        abandoned += self.handler.in_threads
-        await self._give_back(abandoned)
+        await self._until_settled(self.options.grace.total_seconds())
+        if not self._busy():
+            return
+        for slot in self.slots:
+            if slot.delivery is not None and slot.attempt is None:
+                slot.scope.cancel()
+        for attempt in self.handler.attempts():
+            self.handler.give_up(attempt, Reason.STOP)
+        await self._until_settled(UNWIND)
+        await self._give_back(self.unfinished)
+
+    async def _until_settled(self, limit: float) -> None:
+        """Wait until what runs here has ended and is settled, or marked to be given back."""
+        give_up = self.clock.monotonic() + limit
+        while self._busy() and (left := give_up - self.clock.monotonic()) > 0:
+            await self._stir(left)
+
+    def _busy(self) -> bool:
+        """Whether something is held that nobody has given up; what may start at most once runs without being held."""
+        return (
+            len(self.held) > len(self.unfinished)
+            or bool(self.settling.queue or self.settling.flight)
+            or any(attempt.reason is None for attempt in self.handler.attempts())
+        )
 
     async def _give_back(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self.held.pop(delivery.receipt, None)
         if not deliveries:
             return
         try:
             await self.backend.transport.release(deliveries)
-        except MotetError as error:
-            log.warning(
-                "%d messages could not be given back; they come back after their lease: %s", len(deliveries), error
-            )
-        for delivery in deliveries:
-            self.held.pop(delivery.receipt, None)
+        except BackendError as error:
+            count = len(deliveries)
+            log.warning("%d messages could not be given back; they come back after their lease: %s", count, error)

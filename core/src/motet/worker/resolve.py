@@ -14,7 +14,7 @@ from motet.engine.values import Values
 from motet.errors import DecodeError, StateLost
 from motet.message import Key, Message, Place
 from motet.outcome import ErrorInfo, Failure, Kind
-from motet.ports import Delivery
+from motet.ports import Clock, Delivery
 from motet.registry import Registry
 from motet.task import Definition
 from motet.worker.cancelled import CancelledScopes
@@ -30,14 +30,10 @@ class Job(msgspec.Struct, gc=False):
     plan: Plan
     leaf: Leaf
     profile: Profile
+    place: Place
     definition: Definition | None = None
     value: bytes | None = None
     call: bytes | msgspec.Raw = b""
-
-    @property
-    def place(self) -> Place:
-        """The node."""
-        return self.message.place
 
 
 class Skip(Exception):
@@ -62,6 +58,22 @@ class Resolver:
         self.values = values
         self.cancelled = cancelled
 
+    def look(self, delivery: Delivery, message: Message) -> Job | None:
+        """Look at the node of a fresh message that carries its plan; None when there is more to read than that.
+
+        Raises:
+            DecodeError: The plan is damaged.
+        """
+        if delivery.suspect or not message.plan or message.run in self.cancelled.runs:
+            return None
+        plan = Plan(message.run)
+        plan.add(message.segment, 0, message.plan)
+        page = plan.page(message.segment, 0)
+        leaf = page.nodes[message.node] if message.node < len(page.nodes) else None
+        if not isinstance(leaf, Leaf):
+            return None
+        return Job(delivery, message, plan, leaf, page.profiles[leaf.profile], call=leaf.call, place=message.place)
+
     async def job(self, delivery: Delivery, message: Message) -> Job:
         """Look at the node of a message.
 
@@ -83,7 +95,14 @@ class Resolver:
                 raise Skip
         except StateLost as lost:
             raise Skip(str(lost)) from lost
-        return Job(delivery, message, plan, node, plan.profile(place, node), call=node.call)
+        return Job(delivery, message, plan, node, plan.profile(place, node), call=node.call, place=place)
+
+    async def covered(self, job: Job) -> bool:
+        """Say whether the scope of an attempt in progress has been cancelled."""
+        try:
+            return await self.plans.ask(job.plan, lambda known: self.cancelled.covers(known, job.place))
+        except StateLost:
+            return True
 
     async def look_back(self, plan: Plan, message: Message) -> None:
         """Read what became of a node whose message may have been run before (C3), and of the scopes around it (H6)."""
@@ -103,25 +122,35 @@ class Resolver:
         if any(mark is not None for mark in passed):
             raise Skip
 
-    async def fill(self, job: Job, now: float) -> Failure | None:
-        """Add the task, its input and its large arguments; return why it cannot run, if so."""
+    def check(self, job: Job, clock: Clock) -> Failure | None:
+        """Add the task and the input that travelled; return why it cannot run, if so."""
         profile = job.profile
-        if profile.expires is not None and profile.expires < now:
+        if profile.expires is not None and profile.expires < clock.now().timestamp():
             return self.refused(job, Kind.EXPIRED, "its expiry passed before it could start")
         job.definition = self.registry.definitions.get(profile.task)
+        if job.leaf.feed is not None:
+            job.value = job.message.value
         if job.definition is None:
             same = profile.task.rpartition(":")[2]
             near = [name for name in self.registry.definitions if name.rpartition(":")[2] == same]
             hint = f"; there is {', '.join(near)}" if near else ""
             return self.refused(job, Kind.UNKNOWN_TASK, f"this worker has no task {profile.task!r}{hint}")
+        return None
+
+    @staticmethod
+    def complete(job: Job) -> bool:
+        """Say whether everything that the task needs has travelled."""
+        leaf = job.leaf
+        return not leaf.stored and (leaf.feed is None or job.value is not None or job.message.source is None)
+
+    async def fill(self, job: Job) -> Failure | None:
+        """Add arguments and input that are kept apart; return why it cannot run, if so."""
         try:
             if job.leaf.stored:
                 name = msgspec.msgpack.decode(job.leaf.call, type=str)
                 job.call = await self.values.stored(Key(job.message.run, name))
-            if job.leaf.feed is not None:
-                job.value = job.message.value
-                if job.value is None and job.message.source is not None:
-                    job.value = await self.values.read(job.message.source)
+            if job.leaf.feed is not None and job.value is None and job.message.source is not None:
+                job.value = await self.values.read(job.message.source)
         except StateLost as lost:
             return self.refused(job, Kind.STATE_LOST, str(lost))
         return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import attrs
+import msgspec
 
 from motet import retry
 from motet.canvas import advance
@@ -17,11 +18,11 @@ from motet.engine.control import Control
 from motet.engine.deadletters import dead_letter
 from motet.engine.plans import Plans
 from motet.engine.submit import spawned
-from motet.errors import MotetError, StateLost, Unavailable
+from motet.errors import StateLost, Unavailable
 from motet.identity import derive
 from motet.message import Key, Message, Record, Ref, State
-from motet.outcome import Again, Cancelled, ErrorInfo, Failure, Outcome, Replaced, Success, decide
-from motet.ports import Backend, Clock, Delivery, Entry, Reply, Rng
+from motet.outcome import Again, Cancelled, ErrorInfo, Failure, Kind, Outcome, Replaced, Success, decide
+from motet.ports import Backend, Clock, Entry, Reply, Rng
 from motet.ports.settler import Settlement
 from motet.program import Do, Op, Put
 from motet.registry import Registry
@@ -33,6 +34,8 @@ __all__ = ["Decider", "Settling", "Waiting"]
 log = logging.getLogger("motet.worker")
 
 INLINE = 16 * 1024
+PARKED = frozenset({Kind.UNKNOWN_TASK, Kind.WORKER_LOST, Kind.MALFORMED, Kind.SETTLE_ERROR})
+"""A message that fails for these reasons is kept as a dead letter, whatever its task says: nobody has worked it off."""
 
 
 @attrs.frozen
@@ -105,7 +108,7 @@ class Decider:
     def failed(self, job: Job, error: ErrorInfo) -> list[Op]:
         now = self.clock.now()
         program = advance.decided(job.plan, job.place, Record(State.ERR, error=error, at=now.timestamp()), now)
-        if job.profile.dlq:
+        if job.profile.dlq or error.kind in PARKED:
             return [dead_letter(job.delivery, error, now), *program]
         return program
 
@@ -119,8 +122,7 @@ class Decider:
         return ops
 
 
-@attrs.define
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """An entry on its way to the backend, and the message that it answers."""
 
     entry: Entry
@@ -128,46 +130,35 @@ class Waiting:
 
 
 class Settling:
-    """Gathers entries while the batch before is in flight."""
+    """Gathers entries while the batch before is in flight. `settled` hears of all that is done, or left alone."""
 
-    def __init__(self, backend: Backend, control: Control, settled: Any) -> None:
+    def __init__(self, backend: Backend, control: Control, settled: Callable[[list[Waiting]], None]) -> None:
         self.backend = backend
         self.control = control
         self.settled = settled
         self.queue: list[Waiting] = []
+        self.flight: list[Waiting] = []
         self.arrived = anyio.Event()
-        self.closing = False
-        self.sending = False
 
-    @property
-    def busy(self) -> bool:
-        """Whether anything is waiting to be settled, or on its way."""
-        return bool(self.queue) or self.sending
-
-    def report(self, entry: Entry, message: Message | None) -> None:
+    def report(self, waiting: Waiting) -> None:
         """Have an entry settled soon."""
-        self.queue.append(Waiting(entry, message))
+        self.queue.append(waiting)
         if len(self.queue) == 1:
             self.arrived.set()
 
-    def close(self) -> None:
-        """Settle what is queued, then end."""
-        self.closing = True
-        self.arrived.set()
-
     async def serve(self) -> None:
-        """Settle batches until closed."""
+        """Settle batch after batch, until cancelled."""
         while True:
             if not self.queue:
-                if self.closing:
-                    return
-                await self.arrived.wait()
                 self.arrived = anyio.Event()
-            batch, self.queue = self.queue, []
-            if batch:
-                self.sending = True
-                await self.settle(batch)
-                self.sending = False
+                await self.arrived.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Settle what is queued, and what a cancelled flush left half-way: settling twice changes nothing (P2)."""
+        self.flight, self.queue = self.flight + self.queue, []
+        await self.settle(self.flight)
+        self.flight = []
 
     async def settle(self, batch: list[Waiting]) -> None:
         """Settle a batch, and what its conflicts lead to. A broker that is away delays it, and loses nothing."""
@@ -179,39 +170,52 @@ class Settling:
                 log.warning("settle failed, trying again in %.2f s: %s", pause, error)
                 await self.control.clock.sleep(pause)
                 pause = min(pause * 2, 5.0)
-                continue
-            except MotetError:
-                if len(batch) > 1:
-                    # One entry spoils the batch (M3): alone, the others go through.
-                    for waiting in batch:
-                        await self.settle([waiting])
+            except Exception:
+                if len(batch) == 1:
+                    log.exception("settlement refused id=%s; its message comes back after its lease", name(batch[0]))
+                    self.settled(batch)
                     return
-                log.exception("settlement refused; its message comes back after its lease")
-                self.settled(batch[0].entry.delivery)
+                # One entry spoils the batch (M3): alone, the others go through.
+                for waiting in batch:
+                    await self.settle([waiting])
                 return
-            batch = await self.answered(batch, replies)
+            else:
+                batch = await self.answered(batch, replies)
 
     async def answered(self, batch: list[Waiting], replies: Sequence[Reply]) -> list[Waiting]:
         """Note what is done; return what must be advanced again."""
-        again: list[Waiting] = []
-        for waiting, reply in zip(batch, replies, strict=True):
-            if reply.conflicts and waiting.message is not None:
-                following = await self.following(waiting, reply)
-                if following is not None:
-                    again.append(following)
-                    continue
-            self.settled(waiting.entry.delivery)
+        again = [
+            following
+            for waiting, reply in zip(batch, replies, strict=True)
+            if reply.conflicts and (following := await self.following(waiting, reply)) is not None
+        ]
+        if not again:
+            self.settled(batch)
+        else:
+            held = {following.entry.delivery for following in again}
+            self.settled([waiting for waiting in batch if waiting.entry.delivery not in held])
         return again
 
     async def following(self, waiting: Waiting, reply: Reply) -> Waiting | None:
-        assert waiting.message is not None
-        try:
-            program = await self.control.after(reply.conflicts[0], waiting.message)
-        except StateLost:
-            program = ()
-        return Waiting(Entry(program, waiting.entry.delivery, waiting.entry.settlement), waiting.message)
+        """Advance again from the record that won; None leaves the message to its lease."""
+        message, entry = waiting.message, waiting.entry
+        if message is None:
+            return Waiting(Entry((), entry.delivery), None)
+        while True:
+            try:
+                program = await self.control.after(reply.conflicts[0], message)
+            except Unavailable as error:
+                log.warning("cannot read what won, trying again: %s", error)
+                await self.control.clock.sleep(1.0)
+                continue
+            except StateLost:
+                program = ()
+            except Exception:
+                log.exception("cannot advance from what won id=%s; its message comes back", name(waiting))
+                return None
+            return Waiting(Entry(program, entry.delivery, entry.settlement), message)
 
 
-def acknowledged(delivery: Delivery) -> Entry:
-    """An entry that only forgets a message."""
-    return Entry((), delivery)
+def name(waiting: Waiting) -> str:
+    """What the log calls an entry."""
+    return waiting.entry.delivery.id if waiting.entry.delivery is not None else "-"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import deque
@@ -12,6 +13,8 @@ from typing import Any
 from motet.worker.wakeup import loop_waker
 
 __all__ = ["ThreadSlots"]
+
+log = logging.getLogger("motet.worker")
 
 Work = Callable[[], Any]
 Done = Callable[[Any], None]
@@ -55,8 +58,12 @@ class ThreadSlots:
                     return  # the loop has ended: the lease will run out, and the message comes back
 
     def _drain(self) -> None:
+        # Cleared before the first look: a result that arrives after the last one wakes the loop again.
         self.woken = False
         while self.results:
             done, result = self.results.popleft()
             self.waiting -= 1
-            done(result)
+            try:
+                done(result)
+            except Exception:
+                log.exception("the end of a thread's work was not handled; its message comes back after its lease")

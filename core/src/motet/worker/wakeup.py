@@ -7,23 +7,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
 
 import sniffio
 
 __all__ = ["loop_waker"]
 
+Waker = Callable[[Callable[[], None]], Any]
 
-def loop_waker() -> Callable[[Callable[[], None]], None]:
-    """Return a function that any thread may call to have a callback run in the loop that is running here."""
+
+def loop_waker() -> Waker:
+    """Return a function that any thread may call to have a callback run in the loop that is running here.
+
+    It raises `RuntimeError` once that loop has ended.
+    """
     if sniffio.current_async_library() == "trio":
-        import trio
+        from trio.lowlevel import current_trio_token
 
-        return trio.lowlevel.current_trio_token().run_sync_soon
+        return current_trio_token().run_sync_soon
     return _asyncio_waker(asyncio.get_running_loop())
 
 
-def _asyncio_waker(loop: asyncio.AbstractEventLoop) -> Callable[[Callable[[], None]], None]:
+def _asyncio_waker(loop: asyncio.AbstractEventLoop) -> Waker:
+    # A callback is no task: anyio must be told which loop it runs in, or it cannot start one from there.
+    here = copy_context()
+    here.run(sniffio.current_async_library_cvar.set, "asyncio")
+
     def wake(callback: Callable[[], None]) -> None:
-        loop.call_soon_threadsafe(callback)
+        loop.call_soon_threadsafe(callback, context=here)
 
     return wake
