@@ -176,6 +176,7 @@ async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
     inner = Motet("memory://", stands_for=app, result_ttl=app.result_ttl, clock=clock, ids=app.ids, rng=app.rng)
     inner.registry = OneQueue(clock, app.result_ttl)
     inner.registry.definitions = app.registry.definitions
+    inner.registry.only_queue = "default"
     backend = MemoryBackend(World(clock, app.lease))
     inner.attach(backend)
     run, _ = await inner.submitter.submit(term, {})
