@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from motet import Context, Motet, NotSupported, TaskCancelled, TaskFailed, UnknownRun, chain, chord, group, injected
-from motet.canvas import advance
+from motet.canvas.records import control
 from motet.message import VERSION, Key, Message, Order, Parcel, Place, pack
 from motet.options import CONTROL, Lane
 from motet.program import Open
@@ -133,7 +133,7 @@ async def test_c16_a_cancel_is_one_durable_message_and_needs_no_client(app: Mote
         if not app.backend.capabilities.atomic:
             async with app.worker(burst=True):
                 await quiet(app)
-        await app.backend.transport.publish([advance.control(Message(VERSION, Order.CANCEL, run.id, "", 2))])
+        await app.backend.transport.publish([control(Message(VERSION, Order.CANCEL, run.id, "", 2))])
         async with app.worker():
             with pytest.raises(TaskFailed) as caught:
                 await run.result(5)
@@ -147,7 +147,7 @@ async def test_c16_a_run_that_never_started_is_swept_by_its_janitor(app: Motet, 
         await app.submitter.store_pages(prepared)
         names = await app.backend.store.names(prepared.run, "p.")
         assert len(names) == 3
-        await app.backend.transport.publish([advance.control(Message(VERSION, Order.JANITOR, prepared.run, attempt=2))])
+        await app.backend.transport.publish([control(Message(VERSION, Order.JANITOR, prepared.run, attempt=2))])
         async with app.worker():
             with anyio.fail_after(5):
                 while await app.backend.store.names(prepared.run, ""):

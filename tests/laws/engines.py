@@ -16,6 +16,7 @@ from motet import Motet, TaskFailed, Term
 from motet.canvas import advance
 from motet.canvas.compile import Origin, compile_term
 from motet.canvas.plan import Leaf, Part, Plan
+from motet.canvas.records import RunInfo, outcome_key
 from motet.memory.clock import VirtualClock
 from motet.memory.world import World
 from motet.message import Message, Order, Place, Record, State, pack, read_message, read_record
@@ -42,7 +43,7 @@ class PureEngine:
         self.plan = Plan("run")
         for number, page in enumerate((compiled.first, *compiled.rest)):
             self.plan.add("", number, page.body)
-        info = advance.RunInfo("", compiled.header.size, compiled.header.leaves, 0.0, 60.0)
+        info = RunInfo("", compiled.header.size, compiled.header.leaves, 0.0, 60.0)
         world.settle(Entry(advance.launch(self.plan, clock.now(), info, page=compiled.first.body)))
         while taken := world.take(LANES, 1):
             message = read_message(taken[0].body)
@@ -56,7 +57,7 @@ class PureEngine:
         if message.order == Order.EXPAND:
             return advance.expand(self.plan, message.place, advance.Fed(message.value, message.source), now)
         if message.order == Order.RESUME:
-            raw = world.get(advance.outcome_key("run", message.place))
+            raw = world.get(outcome_key("run", message.place))
             assert raw is not None
             return advance.resume(self.plan, message.place, read_record(raw), now)
         if message.order != Order.RUN:
@@ -84,7 +85,7 @@ class PureEngine:
         return found.value if isinstance(found, Ok) else "error"
 
     def meaning(self, world: World, place: Place) -> Meaning:
-        raw = world.get(advance.outcome_key("run", place))
+        raw = world.get(outcome_key("run", place))
         assert raw is not None, f"node {place} was never decided"
         record = read_record(raw)
         if record.error is not None:

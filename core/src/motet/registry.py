@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from weakref import WeakSet
 
 from motet import retry
 from motet.canvas.compile import Bound
@@ -16,9 +17,17 @@ from motet.options import Priority, Size, instant, seconds
 from motet.ports import Clock
 from motet.task import Definition
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "registries"]
 
 log = logging.getLogger("motet.registry")
+
+
+_registries: WeakSet[Registry] = WeakSet()
+
+
+def registries() -> list[Registry]:
+    """Every registry of this process: how a task's process finds the one that an import has filled."""
+    return list(_registries)
 
 
 class Registry:
@@ -27,6 +36,7 @@ class Registry:
     def __init__(self, clock: Clock, result_ttl: float) -> None:
         self.clock = clock
         self.result_ttl = result_ttl
+        _registries.add(self)
         self.definitions: dict[str, Definition] = {}
         self.profiles: dict[str, Profile] = {}
 
@@ -74,8 +84,10 @@ class Registry:
         """How long the result of a term is kept: a single call's as its task says."""
         if not isinstance(term, Signature):
             return default
-        options = {**self.get(term.task).options, **term.options}
-        return seconds(options["result_ttl"]) if options.get("result_ttl") is not None else default
+        for options in (term.options, self.get(term.task).options):
+            if (asked := options.get("result_ttl")) is not None:
+                return seconds(asked)
+        return default
 
     def profile(self, definition: Definition, options: Mapping[str, Any]) -> Profile:
         """Resolve a task's defaults and a call's options to what the plan says of the call."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from motet.canvas.advance import RunInfo
 from motet.canvas.plan import Chain, Group, Leaf, Node
+from motet.canvas.records import RunInfo
 from motet.cli.output import error_data
 from motet.errors import ResultError, StateLost
 from motet.handle import NAMES, ROOT

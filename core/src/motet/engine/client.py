@@ -9,8 +9,8 @@ from typing import TypeVar
 import attrs
 import msgspec
 
-from motet.canvas.advance import RUN, RunInfo, barrier_key, control, outcome_key
 from motet.canvas.plan import Chain, Group, Leaf, Node, Part, Plan
+from motet.canvas.records import RUN, RunInfo, barrier_key, control, outcome_key
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import NotSupported, ResultGone, ResultTimeout, StateLost, TaskCancelled, TaskFailed, UnknownRun

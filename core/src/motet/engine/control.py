@@ -9,8 +9,9 @@ import attrs
 import msgspec
 
 from motet.canvas import advance
-from motet.canvas.advance import RUN, Fed, RunInfo, claim_key, control, outcome_key, parcel_id
+from motet.canvas.advance import Fed
 from motet.canvas.plan import Plan
+from motet.canvas.records import RUN, RunInfo, claim_key, control, outcome_key, parcel_id
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import StateLost

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
-from motet.canvas.advance import failures, outcome_key
 from motet.canvas.plan import Part, Plan
+from motet.canvas.records import outcome_key
 from motet.engine.plans import Plans
 from motet.errors import StateLost
 from motet.message import Key, Place, Record, Ref, State, pack, read_record
@@ -114,3 +114,9 @@ def array(values: Sequence[bytes]) -> bytes:
     else:
         head = b"\xdd" + count.to_bytes(4)
     return head + b"".join(values)
+
+
+def failures(errors: Iterable[ErrorInfo], run: str, path: tuple[int, ...]) -> ErrorInfo:
+    """Gather the causes of a failed group, in index order."""
+    causes = tuple(errors)
+    return ErrorInfo(kind="group", run=run, path=path, causes=causes, message=f"{len(causes)} members failed")

@@ -119,6 +119,7 @@ class MemoryBackend:
     # Store.
 
     async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:
+        self.world.expire()
         for record in records:
             self.world.wake(record.key.run)
         return [self.world.put_once(record) for record in records]
@@ -196,8 +197,7 @@ class MemoryBackend:
     # Settler.
 
     async def settle(self, entries: Sequence[Entry]) -> list[Reply]:
-        settle = self.world.settle
-        return [settle(entry) for entry in entries]
+        return self.world.settle_all(entries)
 
 
 class MemoryWakeups:

@@ -19,6 +19,7 @@ from motet.program import Arrival, Arrive, Conflict, Do, Drop, Flag, Guard, Once
 __all__ = ["World"]
 
 FLAGS_KEPT = timedelta(hours=1)
+DONE, LOST = Reply(), Reply(lost=True)
 
 
 class Waiter(Protocol):
@@ -73,7 +74,7 @@ class World:
         self.paused: set[str] = set()
         self.records: dict[str, dict[str, bytes]] = {}
         self.barriers: dict[Key, Slots] = {}
-        self.expiries: list[tuple[datetime, int, Key, bytes]] = []
+        self.expiries: list[tuple[float, int, Key, bytes]] = []
         self.flags: list[tuple[datetime, Flag]] = []
         self.dropped_flags = 0
         self.waiting: dict[str, set[Waiter]] = {}
@@ -216,7 +217,6 @@ class World:
 
     def put_once(self, op: Once) -> bytes | None:
         """Write where nothing is; answer what was there."""
-        self.expire()
         records = self.records.get(op.key.run)
         if records is None:
             records = self.records[op.key.run] = {}
@@ -234,10 +234,12 @@ class World:
             self.age(op.key, op.value, op.ttl)
 
     def age(self, key: Key, value: bytes, ttl: timedelta) -> None:
-        heapq.heappush(self.expiries, (self.clock.now() + ttl, next(self.counter), key, value))
+        due = self.clock.monotonic() + ttl.total_seconds()
+        heapq.heappush(self.expiries, (due, next(self.counter), key, value))
 
     def expire(self) -> None:
-        while self.expiries and self.expiries[0][0] <= self.clock.now():
+        """Forget what has expired."""
+        while self.expiries and self.expiries[0][0] <= self.clock.monotonic():
             _, _, key, value = heapq.heappop(self.expiries)
             if self.get(key) is value:
                 self.drop(key)
@@ -280,13 +282,25 @@ class World:
     # Settling.
 
     def settle(self, entry: Entry) -> Reply:
-        """Carry out one entry; nothing can come between its ops, because nothing is awaited."""
-        if entry.delivery is not None and not self.holds(entry.delivery):
-            return Reply(lost=True)
-        conflicts = self.carry_out(entry.program)
-        if entry.delivery is not None and not conflicts:
-            self.forget(entry.delivery)
-        return Reply(conflicts)
+        """Carry out one entry."""
+        return self.settle_all([entry])[0]
+
+    def settle_all(self, entries: Sequence[Entry]) -> list[Reply]:
+        """Carry entries out, one after another; nothing can come between their ops, because nothing is awaited."""
+        self.expire()
+        now, held, letters = self.clock.monotonic(), self.held, self.letters
+        replies: list[Reply] = []
+        for entry in entries:
+            delivery = entry.delivery
+            if delivery is not None and ((letter := held.get(delivery.receipt)) is None or letter.until <= now):
+                replies.append(LOST)
+                continue
+            conflicts = self.carry_out(entry.program)
+            if delivery is not None and not conflicts:
+                del held[delivery.receipt]
+                letters.pop(delivery.id, None)
+            replies.append(Reply(conflicts) if conflicts else DONE)
+        return replies
 
     def carry_out(self, program: Sequence[Op]) -> list[Conflict]:
         if len(program) == 1 and type(program[0]) is Once:
@@ -304,8 +318,7 @@ class World:
     def write_alone(self, op: Once) -> list[Conflict]:
         """What `walk` does for a program of one record, without the generator: most programs are that (1.5 us)."""
         stored = self.put_once(op)
-        if op.key.run in self.waiting:
-            self.wake(op.key.run)
+        self.wake(op.key.run)
         return [Conflict(op.key, stored)] if stored is not None and stored != op.value else []
 
     def apply(self, op: Op) -> Any:

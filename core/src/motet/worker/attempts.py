@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 import anyio
+import msgspec
 
 from motet.message import Key, pack
 from motet.ports import Delivery
@@ -34,17 +35,14 @@ class Slot:
         self.attempt: Attempt | None = None
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One execution of a job: in a slot, or in a thread when `slot` is None. `since` is None until it has begun."""
 
-    __slots__ = ("job", "noted", "reason", "since", "slot")
-
-    def __init__(self, job: Job, slot: Slot | None, noted: dict[Key, bytes]) -> None:
-        self.job = job
-        self.slot = slot
-        self.noted = noted
-        self.since: float | None = None
-        self.reason: Reason | None = None
+    job: Job
+    slot: Slot | None
+    noted: dict[Key, bytes]
+    since: float | None = None
+    reason: Reason | None = None
 
     def note(self, done: int, total: int) -> None:
         """Remember how far the task says it is; the latest word is written twice a second."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextvars import Context as Variables
 from datetime import UTC, datetime
 from types import coroutine
@@ -15,7 +15,7 @@ import anyio
 from motet.canvas.compile import Origin, compile_term
 from motet.canvas.terms import Term, group
 from motet.context import Context, Replacement, running
-from motet.errors import DecodeError, NotSerializable, StateLost, TaskSignal, TooLarge, UsageError
+from motet.errors import DecodeError, Fail, NotSerializable, Retry, StateLost, TooLarge, UsageError
 from motet.identity import derive
 from motet.outcome import Failure, Kind, Outcome, Replaced, Success
 from motet.ports import Ids
@@ -91,10 +91,10 @@ class Executor:
     def _arguments(self, job: Job, context: Context) -> tuple[list[Any], dict[str, Any]]:
         definition = job.definition
         assert definition is not None
-        args, kwargs = definition.binding.decode_call(job.call, job.value, job.leaf.feed)
-        if definition.binding.injected:
-            values = dict.fromkeys(definition.binding.injected, context)
-            definition.binding.inject(args, kwargs, values)
+        binding = definition.binding
+        args, kwargs = binding.decode_call(job.call, job.value, job.leaf.feed)
+        if injected := binding.injected:
+            binding.inject(args, kwargs, dict.fromkeys(injected, context))
         return args, kwargs
 
     def _each(self, calls: Any, job: Job, context: Context) -> Any:
@@ -153,22 +153,16 @@ class Executor:
             case _:
                 pass
         text = "".join(traceback.format_exception(error)) if self.tracebacks else None
-        reason = error.reason if isinstance(error, TaskSignal) and hasattr(error, "reason") else str(error)
+        reason = error.reason if isinstance(error, Retry | Fail) else str(error)
         return Failure(error_info(job, kind, type(error).__qualname__, reason, text), error)
 
     def context(self, job: Job, note: Callable[[int, int], None], stopping: Callable[[], bool]) -> Context:
         """What the task may know of its execution."""
-        profile = job.profile
-        return Context(
-            id=str(job.place),
-            run_id=job.message.run,
-            attempt=job.message.attempt,
-            task=profile.task,
-            deadline=None if profile.expires is None else datetime.fromtimestamp(profile.expires, UTC),
-            headers=dict(profile.headers) if profile.headers else {},
-            report=note,
-            stopping=stopping,
-        )
+        profile, message = job.profile, job.message
+        deadline = None if profile.expires is None else datetime.fromtimestamp(profile.expires, UTC)
+        headers = dict(profile.headers) if profile.headers else {}
+        place = str(job.place) if message.segment else str(message.node)
+        return Context(place, message.run, message.attempt, profile.task, deadline, headers, [], note, stopping)
 
 
 def not_the_tasks(error: BaseException) -> BaseException | None:
@@ -180,9 +174,14 @@ def not_the_tasks(error: BaseException) -> BaseException | None:
     if anyio.current_effective_deadline() != -math.inf:
         return None
     cancelled = anyio.get_cancelled_exc_class()
-    found: BaseException | None = error
-    if isinstance(error, BaseExceptionGroup):
-        found = error.split(cancelled)[0]
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-    return found if isinstance(found, cancelled) else None
+    return next((each for each in leaves(error) if isinstance(each, cancelled)), None)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, or those that a group of them holds."""
+    held: tuple[BaseException, ...] | None = getattr(error, "exceptions", None)
+    if held is None:
+        yield error
+        return
+    for each in held:
+        yield from leaves(each)

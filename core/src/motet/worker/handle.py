@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -57,7 +57,7 @@ class Host(Protocol):
         """Give a delivery back, uncharged, when the worker ends."""
         ...
 
-    def run_later(self, step: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    def run_later(self, step: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Run a step outside the slots."""
         ...
 
@@ -148,7 +148,8 @@ class Handler:
             return None
         in_thread = not definition.is_async and definition.executor == "thread"
         attempt = Attempt(job, None if in_thread else slot, self.progress)
-        if job.profile.timeout is not None:
+        timed = job.profile.timeout is not None
+        if timed:
             self.timed.add(attempt)
         log.debug("begin task=%s run=%s attempt=%d", job.profile.task, job.message.run, job.message.attempt)
         if in_thread:
@@ -157,17 +158,18 @@ class Handler:
             return None
         slot.attempt = attempt
         if definition.is_async:
-            attempt.since = self.clock.monotonic() if job.profile.timeout is not None else 0.0
+            attempt.since = self.clock.monotonic() if timed else 0.0
             context = self.executor.context(job, attempt.note, attempt.stopping)
             running.set(context)
             outcome, spawns = await self.executor.run_async(job, context), context.spawned
         else:
             outcome, spawns = await self.processes.run(attempt, self.clock)
-        self.timed.discard(attempt)
+        if timed:
+            self.timed.discard(attempt)
         if attempt.reason is not None and isinstance(outcome, Failure):
             # What it made of being cancelled is not what it came to.
             return await self.cut_short(slot)
-        return await self.conclude(job, outcome, spawns)
+        return self.conclude_now(job, outcome, spawns) or await self.conclude_slowly(job, outcome, spawns)
 
     async def given_away(self, job: Job) -> bool:
         """Acknowledge before the start (at most once); False when the message is another worker's by now."""
@@ -175,17 +177,21 @@ class Handler:
         self.worker.leave(job.delivery)
         return not reply.lost
 
-    async def conclude(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> Waiting | None:
-        """Decide, and derive what shall be settled."""
+    def conclude_now(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> Waiting | None:
+        """Decide, and derive what shall be settled; None when that takes a second look, with all the plan's pages."""
         if isinstance(outcome, Failure):
             self.log_failure(job, outcome.error)
         try:
             return Waiting(self.decider.entry_now(job, outcome, spawns), job.message)
-        except Exception:  # noqa: BLE001 - looked at once more, with all the plan's pages
-            return await self.conclude_slowly(job, outcome, spawns)
+        except Exception:  # noqa: BLE001 - whatever it is, it is dealt with at the second look
+            return None
+
+    async def conclude(self, job: Job, outcome: Outcome) -> Waiting | None:
+        """Do the same, and wait for the second look if need be."""
+        return self.conclude_now(job, outcome) or await self.conclude_slowly(job, outcome, ())
 
     async def conclude_slowly(self, job: Job, outcome: Outcome, spawns: Sequence[Any]) -> Waiting | None:
-        """The same, where the plan must be loaded first, or where something is wrong with the outcome."""
+        """Decide once the plan is loaded, or say what is wrong with the outcome."""
         try:
             try:
                 entry = await self.patiently(self.decider.entry, job, outcome, spawns)
@@ -240,11 +246,10 @@ class Handler:
 
     def conclude_soon(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> None:
         """Settle an outcome from outside the slots."""
-        try:
-            if isinstance(outcome, Failure):
-                self.log_failure(job, outcome.error)
-            self.worker.settling.report(Waiting(self.decider.entry_now(job, outcome, spawns), job.message))
-        except Exception:  # noqa: BLE001 - looked at once more, with all the plan's pages
+        report = self.conclude_now(job, outcome, spawns)
+        if report is not None:
+            self.worker.settling.report(report)
+        else:
             self.worker.run_later(self.conclude_later, job, outcome, spawns)
 
     async def conclude_later(self, job: Job, outcome: Outcome, spawns: Sequence[Any]) -> None:
@@ -318,7 +323,9 @@ class Handler:
                 return Failure(error_info(job, Kind.STOPPED, "", text), Fail(text))
             case Reason.STOP:
                 self.worker.hand_back(job.delivery)
-        return None
+                return None
+            case Reason.LOST | None:
+                return None
 
     # What may be wrong with a delivery.
 

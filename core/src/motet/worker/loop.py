@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
@@ -44,8 +44,8 @@ TURN = 0.05
 FOLLOW = 0.5
 """Seconds between two looks at cancelled scopes; a cancel is seen within a second (I6)."""
 POLL = timedelta(seconds=5)
-BACKLOG = 4
-"""Nothing more is taken while so many times the concurrency waits to be settled."""
+BACKLOG = 2
+"""So many times the concurrency may be held: what runs, and what has ended and is being settled."""
 UNWIND = 5.0
 """Seconds that cancelled tasks get to clean up before what they held is given back."""
 LAST_WORDS = 5.0
@@ -83,7 +83,7 @@ class Worker:
             decider=Decider(registry, plans, clock, rng, options.lease.total_seconds() * 3),
             control=control,
             clock=clock,
-            processes=ProcessSlots(options.processes, tracebacks=options.tracebacks, app=app),
+            processes=ProcessSlots(options.processes, tracebacks=options.tracebacks),
             app=app,
         )
         self.threads: ThreadSlots
@@ -325,7 +325,7 @@ class Worker:
         """Give a delivery back, uncharged, as soon as what was cancelled has cleaned up."""
         self.unfinished.append(delivery)
 
-    def run_later(self, step: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    def run_later(self, step: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Run a step outside the slots."""
         self.group.start_soon(step, *args)
 

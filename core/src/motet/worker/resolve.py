@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from motet.canvas.advance import attempt_key, closed_key, outcome_key, splice_key
 from motet.canvas.plan import Leaf, Plan, Profile
+from motet.canvas.records import attempt_key, closed_key, outcome_key, splice_key
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import DecodeError, StateLost

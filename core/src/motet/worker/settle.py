@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -14,6 +14,7 @@ import msgspec
 from motet import retry
 from motet.canvas import advance
 from motet.canvas.plan import PagesNeeded
+from motet.canvas.records import lifetime, single
 from motet.engine.control import Control
 from motet.engine.deadletters import dead_letter
 from motet.engine.plans import Plans
@@ -74,15 +75,15 @@ class Decider:
         now = self.clock.now()
         match outcome:
             case Success(value=value):
-                return self.succeeded(job, value, self.spawned(job, spawns))
+                return self.succeeded(job, value, now, self.spawned(job, spawns, now) if spawns else ())
             case Failure():
                 verdict = decide(outcome, job.message.attempt, self.policy(job), self.rng.roll())
                 if isinstance(verdict, Again):
                     due = now + verdict.delay
                     return advance.again(job.plan, job.place, job.message, due, now)
-                return self.failed(job, outcome.error)
+                return self.failed(job, outcome.error, now)
             case Replaced():
-                return advance.spliced(job.plan, job.place, outcome, now, self.spawned(job, spawns))
+                return advance.spliced(job.plan, job.place, outcome, now, self.spawned(job, spawns, now))
             case Cancelled():
                 return ()
 
@@ -91,34 +92,31 @@ class Decider:
             return retry.policy(job.profile.retry)
         return job.definition.retry_policy if job.definition is not None else NoRetry()
 
-    def succeeded(self, job: Job, value: bytes, spawned_ops: Sequence[Op]) -> list[Op]:
-        now = self.clock.now()
+    def succeeded(self, job: Job, value: bytes, now: datetime, spawned_ops: Sequence[Op]) -> list[Op]:
         if len(value) <= INLINE:
             record = Record(State.OK, value, at=now.timestamp())
             return advance.decided(job.plan, job.place, record, now, spawned_ops)
         # Claim check: the name holds the receipt, so that two executions do not write one value over the other.
         name = f"v.{job.place}.{derive(job.delivery.receipt)[:8]}"
-        ttl = (
-            timedelta(seconds=job.profile.ttl) if advance.alone(job.plan, job.plan.header(job.place.segment)) else None
-        )
+        header = single(job.plan)
+        ttl = None if header is None else lifetime(header.ttl)
         record = Record(State.OK, source=Ref(job.message.run, stored=name), at=now.timestamp())
         put = Put(Key(job.message.run, name), value, ttl)
         return [put, *advance.decided(job.plan, job.place, record, now, spawned_ops)]
 
-    def failed(self, job: Job, error: ErrorInfo) -> list[Op]:
-        now = self.clock.now()
+    def failed(self, job: Job, error: ErrorInfo, now: datetime) -> list[Op]:
         program = advance.decided(job.plan, job.place, Record(State.ERR, error=error, at=now.timestamp()), now)
         if job.profile.dlq or error.kind in PARKED:
             return [dead_letter(job.delivery, error, now), *program]
         return program
 
-    def spawned(self, job: Job, spawns: Sequence[Any]) -> list[Op]:
+    def spawned(self, job: Job, spawns: Sequence[Any], now: datetime) -> list[Op]:
         """Runs of their own that the attempt asked for; their ids come from the node and the ordinal or key."""
         ops: list[Op] = []
         for spawn in spawns:
             if not spawn.attach:
                 run = derive(job.message.run, str(job.place), "+", spawn.key)
-                ops.append(Do(spawned(spawn.term, run, self.registry, self.clock.now(), job.profile.ttl)))
+                ops.append(Do(spawned(spawn.term, run, self.registry, now, job.profile.ttl)))
         return ops
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any
 
 import sniffio
 
 __all__ = ["loop_waker"]
 
-Waker = Callable[[Callable[[], None]], Any]
+Waker = Callable[[Callable[[], None]], object]
 
 
 def loop_waker() -> Waker:
