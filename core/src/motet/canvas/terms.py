@@ -344,8 +344,9 @@ class Recovered(Term[I, V]):
 
 def _term(value: object) -> Term[Any, Any]:
     if isinstance(value, Term):
-        term: Term[Any, Any] = value
-        return term
+        term: Any = value
+        narrowed: Term[Any, Any] = term
+        return narrowed
     if inspect.iscoroutine(value):
         value.close()
         raise TypeError("a submitted call is no term: put brackets round the composition, (a | b).submit()")
