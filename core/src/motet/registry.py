@@ -39,6 +39,8 @@ class Registry:
         _registries.add(self)
         self.definitions: dict[str, Definition] = {}
         self.profiles: dict[str, Profile] = {}
+        self.only_queue = ""
+        """Where every call goes, if set: the worker of an eager run serves one queue."""
 
     def register(self, definition: Definition) -> None:
         """Take a definition in.
@@ -102,7 +104,7 @@ class Registry:
         timeout, expires = options.get("timeout"), options.get("expires")
         return Profile(
             task=definition.name,
-            queue=options.get("queue", "default"),
+            queue=self.only_queue or options.get("queue", "default"),
             size=options.get("size", Size.MEDIUM).value,
             priority=int(options.get("priority", Priority.NORMAL)),
             timeout=None if timeout is None else seconds(timeout, "timeout"),

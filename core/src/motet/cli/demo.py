@@ -137,7 +137,7 @@ class Lines:
         """Write a line when a quarter more is done, and when a worker was killed."""
         if job.done >= self.next * job.calls:
             click.echo(f"{job.seconds:5.1f} s  {job.done} of {job.calls} calls done")
-            self.next = job.done / job.calls + 0.25
+            self.next = min(job.done / job.calls + 0.25, 1.0) if job.done < job.calls else 2.0
         if job.evidence.killed and not self.told:
             self.told = True
             click.echo(f"{job.seconds:5.1f} s  killed worker {job.evidence.killed} with SIGKILL")

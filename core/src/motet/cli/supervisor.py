@@ -27,7 +27,7 @@ __all__ = ["Supervisor"]
 
 log = logging.getLogger("motet.supervisor")
 
-LEEWAY = 5.0
+LEEWAY = 3.0
 """Seconds beyond the grace after which a child that does not end is killed: its loop is stuck."""
 STAGGER = 2.0
 """The first child starts alone, so that what is wrong with the app is said once; the others wait this long for it."""

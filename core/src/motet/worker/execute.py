@@ -177,10 +177,11 @@ def not_the_tasks(error: BaseException) -> BaseException | None:
     return next((each for each in leaves(error) if isinstance(each, cancelled)), None)
 
 
-def leaves(error: Any) -> Iterator[BaseException]:
+def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception, or those that a group of them holds."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from leaves(each)
-    else:
+    held: tuple[BaseException, ...] | None = getattr(error, "exceptions", None)
+    if held is None:
         yield error
+        return
+    for each in held:
+        yield from leaves(each)
