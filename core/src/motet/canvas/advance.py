@@ -226,7 +226,6 @@ class _Flow:
     def __init__(self, plan: Plan, now: datetime) -> None:
         self.plan = plan
         self.moment = now
-        self.second = now.replace(microsecond=0)
         self.timed = False
         self.depth = 0
 
@@ -235,6 +234,11 @@ class _Flow:
         """The moment of the walk."""
         self.timed = True
         return self.moment
+
+    @property
+    def second(self) -> datetime:
+        """The second in which that falls."""
+        return self.moment.replace(microsecond=0)
 
     def after(self, seconds: float) -> datetime | None:
         """When a wait that begins now is over; None when there is none."""
@@ -477,7 +481,8 @@ class _Flow:
         fed = NO_INPUT if leaf.feed is None else fed
         source = None if fed.value is not None else fed.source
         message = Message(VERSION, Order.RUN, self.plan.run, place.segment, place.number, 1, fed.value, source, inline)
-        return self.parcel(message, profile.lane, self.after(profile.delay + later))
+        wait = profile.delay + later
+        return Parcel(parcel_id(message), profile.lane, pack(message), self.after(wait) if wait else None)
 
     def order(self, order: Order, place: Place, fed: Fed = NO_INPUT, due: datetime | None = None) -> Parcel:
         """An internal message about a node."""
