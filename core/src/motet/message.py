@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 VERSION = 1
+MESSAGE_LIMIT = 1024 * 1024
+"""Bytes: what is larger is no message of ours, and is refused before anything of it is decoded."""
 
 
 class Place(NamedTuple):
@@ -139,6 +141,8 @@ def read_message(raw: bytes) -> Message:
     Raises:
         DecodeError: The bytes are not a message, or one of a newer release.
     """
+    if len(raw) > MESSAGE_LIMIT:
+        raise DecodeError(f"{len(raw):,} bytes are more than the limit of {MESSAGE_LIMIT:,}", raw)
     try:
         message = _message.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
