@@ -19,7 +19,7 @@ from motet.task import Definition
 
 __all__ = ["Registry", "registries"]
 
-log = logging.getLogger("motet.registry")
+log: logging.Logger = logging.getLogger("motet.registry")
 
 
 _registries: WeakSet[Registry] = WeakSet()
