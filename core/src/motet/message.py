@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -127,8 +128,8 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     suspect: bool = False
 
 
-encoder = msgspec.msgpack.Encoder()
-pack = encoder.encode
+encoder: msgspec.msgpack.Encoder = msgspec.msgpack.Encoder()
+pack: Callable[[Any], bytes] = encoder.encode
 """Encode a wire struct."""
 
 _message = msgspec.msgpack.Decoder(Message)

@@ -22,7 +22,7 @@ __all__ = ["Registry", "registries"]
 ARGUMENTS_LIMIT = 64 * 1024 * 1024
 """Bytes of one call's arguments; above 16 KiB they are kept apart from the message, above this not at all."""
 
-log = logging.getLogger("motet.registry")
+log: logging.Logger = logging.getLogger("motet.registry")
 
 
 _registries: WeakSet[Registry] = WeakSet()

@@ -36,12 +36,12 @@ class Letter:
     __slots__ = ("deliveries", "parcel", "receipt", "strikes", "suspect", "until")
 
     def __init__(self, parcel: Parcel) -> None:
-        self.parcel = parcel
-        self.receipt = ""
-        self.until = 0.0
-        self.deliveries = 0
-        self.strikes = 0
-        self.suspect = parcel.suspect or parcel.due is not None
+        self.parcel: Parcel = parcel
+        self.receipt: str = ""
+        self.until: float = 0.0
+        self.deliveries: int = 0
+        self.strikes: int = 0
+        self.suspect: bool = parcel.suspect or parcel.due is not None
 
 
 class Slots:
@@ -50,9 +50,11 @@ class Slots:
     __slots__ = ("arrived", "failed", "fast", "max_failed", "size")
 
     def __init__(self, op: Open) -> None:
-        self.size, self.max_failed, self.fast = op.size, op.max_failed, op.fast
+        self.size: int = op.size
+        self.max_failed: int = op.max_failed
+        self.fast: bool = op.fast
         self.arrived: dict[int, int] = {}
-        self.failed = 0
+        self.failed: int = 0
 
     def arrive(self, slot: int, failed: int) -> Arrival:
         if slot not in self.arrived:
@@ -66,7 +68,7 @@ class World:
 
     def __init__(self, clock: Clock, lease: timedelta) -> None:
         self.clock = clock
-        self.lease = lease.total_seconds()
+        self.lease: float = lease.total_seconds()
         self.lanes: dict[Lane, deque[Letter]] = {}
         self.letters: dict[str, Letter] = {}
         self.held: dict[str, Letter] = {}
@@ -76,11 +78,11 @@ class World:
         self.barriers: dict[Key, Slots] = {}
         self.expiries: list[tuple[float, int, Key, bytes]] = []
         self.flags: list[tuple[datetime, Flag]] = []
-        self.dropped_flags = 0
+        self.dropped_flags: int = 0
         self.waiting: dict[str, set[Waiter]] = {}
         self.receivers: set[anyio.Event] = set()
-        self.counter = itertools.count(1)
-        self.next_expiry = float("inf")
+        self.counter: itertools.count[int] = itertools.count(1)
+        self.next_expiry: float = float("inf")
 
     # Letters.
 
