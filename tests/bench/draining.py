@@ -59,6 +59,7 @@ async def _group(count: int) -> dict[str, Any]:
         handle = await term.submit()
         submit = submitting.read()
         worker = app.make_worker()
+        work: Any = None
         async with anyio.create_task_group() as running:
             working = Watch()
             running.start_soon(worker.serve)

@@ -127,9 +127,12 @@ def latencies(scale: Scale) -> Iterator[Figure]:
     def both(name: str) -> Callable[[Run], float]:
         return lambda run: run[name]["cpu"] + run[name]["worker"]
 
+    def wall_of(name: str) -> Callable[[Any], Any]:
+        return lambda run: run[name]["wall"]
+
     wall = "by the clock, submit to value"
     for name, what, target in (("chord", "chord of 1,000", "< 0.5 s"), ("chain", "chain of 100", "")):
-        yield of(f"sqlite: {what}", "s", runs, lambda run, n=name: run[n]["wall"], both(name), target=target, note=wall)  # type: ignore[misc]  # the default binds the loop variable
+        yield of(f"sqlite: {what}", "s", runs, wall_of(name), both(name), target=target, note=wall)
     yield of("sqlite: round trip of one call, p50", "ms", runs, lambda run: run["call"]["p50"] * 1000, both("call"))
 
 

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="all of them when none is named")
     parser.add_argument("--quick", action="store_true", help="small and once: to see that it works (< 20 s)")
     parser.add_argument("--runs", type=int, help=f"runs per figure  [default: {Scale.runs}]")

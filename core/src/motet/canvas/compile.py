@@ -147,10 +147,10 @@ class _Compiler:
         if isinstance(term, Signature):
             self.leaves += 1
             return 1
-        children = term.children
+        children, name = term.children, id(term)
         count = 1 + sum(self.span(child, depth + 1) for child in children)
         count += parts(len(children)) if isinstance(term, Group) else 0
-        self.spans[id(term)] = count
+        self.spans[name] = count
         return count
 
     def pages(self, header: Header, term: Term[Any, Any]) -> Iterator[CompiledPage]:

@@ -342,10 +342,9 @@ class Recovered(Term[I, V]):
         return {"recover": self.inner.to_mapping(), "handler": self.handler.to_mapping(), **self._scope_mapping()}
 
 
-def _term(value: object) -> Term[Any, Any]:
+def _term(value: Any) -> Term[Any, Any]:
     if isinstance(value, Term):
-        term: Term[Any, Any] = value
-        return term
+        return value  # pyright: ignore[reportUnknownVariableType]  # a term of whatever
     if inspect.iscoroutine(value):
         value.close()
         raise TypeError("a submitted call is no term: put brackets round the composition, (a | b).submit()")
