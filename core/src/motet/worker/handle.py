@@ -345,7 +345,8 @@ class Handler:
         run = delivery.id.partition(":")[0]
         info = ErrorInfo(kind=kind, type=type(error).__qualname__, message=str(error), run=run)
         program: list[Op] = [dead_letter(delivery, info, self.clock.now())]
-        if delivery.lane != CONTROL:
+        # Of internal messages those that start something: nothing would ever end what they leave out.
+        if delivery.lane != CONTROL or delivery.id.rpartition(":")[2][:1] in (Order.START, Order.EXPAND):
             try:
                 program += await self.patiently(self.control.failed, delivery.id, info)
             except Exception:

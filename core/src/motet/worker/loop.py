@@ -401,11 +401,12 @@ class Worker:
             await self._stir(left)
 
     def _busy(self) -> bool:
-        """Whether something is held that nobody has given up; what may start at most once runs without being held."""
+        """Whether anything runs or is held that nobody has given up; what may start at most once is not held."""
         return (
             len(self.held) > len(self.unfinished)
             or bool(self.settling.queue or self.settling.flight)
-            or any(attempt.reason is None for attempt in self.handler.attempts())
+            or any(slot.delivery is not None for slot in self.slots)
+            or any(attempt.reason is None for attempt in self.handler.in_threads)
         )
 
     async def _give_back(self, deliveries: list[Delivery]) -> None:

@@ -72,10 +72,9 @@ class ProcessSlots:
                     child.ask, request, begun, attempt.note, abandon_on_cancel=True, limiter=self.threads
                 )
             except BaseException:
-                self.drop(child)
+                child.kill()
                 raise
             if raw is None:
-                self.drop(child)
                 return lost(attempt.job, child.death()), []
             self.idle.append(child)
         return outcome(attempt.job, read_answer(raw))
@@ -90,13 +89,10 @@ class ProcessSlots:
         return Request(module_name(module), place, message, leaf, job.profile, job.value, depth, self.tracebacks)
 
     def add(self) -> Child:
+        """Make a process; it starts with its first call."""
         child = Child()
-        self.children.add(child)
+        self.children = {child, *(each for each in self.children if not each.reaped)}
         return child
-
-    def drop(self, child: Child) -> None:
-        child.kill()
-        self.children.discard(child)
 
     def close(self) -> None:
         """Kill all processes."""
@@ -118,6 +114,8 @@ class Child:
         self.connection, self.end = ends
         self.process: BaseProcess = context.Process(target=serve, args=(self.end,), name="motet-task")
         self.killed = False
+        self.reaped = False
+        self.reaping = threading.Lock()
 
     def ask(self, request: bytes, begun: Callable[[], None], note: Callable[[int, int], None]) -> bytes | None:
         """Send a request, and wait for the answer; None when the process has died."""
@@ -154,10 +152,12 @@ class Child:
             self.process.kill()
 
     def reap(self) -> None:
-        """Forget a process that is dead or dying."""
-        if self.process.pid is not None:
-            self.process.join(REAP)
-        self.connection.close()
+        """Wait for a process that is dead or dying."""
+        with self.reaping:
+            if not self.reaped and self.process.pid is not None:
+                self.process.join(REAP)
+            self.reaped = True
+            self.connection.close()
 
     def death(self) -> str:
         """Say how it ended."""
