@@ -10,7 +10,6 @@ import pytest
 
 from motet import Motet, TaskFailed, Unavailable
 from motet.options import Lane
-from motet.ports import QueueInfo
 
 LANE = Lane("default", "medium", 1)
 
@@ -81,7 +80,6 @@ async def test_r60_what_outlives_the_grace_is_cancelled_and_given_back_uncharged
 
 
 async def _ready(app: Motet) -> int:
-    infos: list[QueueInfo] = []
     with anyio.CancelScope(shield=True):
         return sum(info.ready for info in await app.backend.transport.queues())
     raise AssertionError("a shield lets nothing through")
