@@ -75,7 +75,6 @@ def injected_first(ctx: Context, *xs: int) -> tuple[object, ...]:
 
 
 untyped: Any = eval("lambda x, y=None: (x, y)")  # without annotations, and without a checker that minds
-untyped.__name__ = "untyped"
 
 
 def union(x: Point | Decimal, y: "str | bytes" = b"") -> object:
