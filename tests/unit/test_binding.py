@@ -75,6 +75,7 @@ def injected_first(ctx: Context, *xs: int) -> tuple[object, ...]:
 
 
 untyped: Any = eval("lambda x, y=None: (x, y)")  # without annotations, and without a checker that minds
+untyped.__name__ = untyped.__qualname__ = "untyped"
 
 
 def union(x: Point | Decimal, y: "str | bytes" = b"") -> object:

@@ -42,7 +42,7 @@ __all__ = ["Motet"]
 
 T = TypeVar("T")
 
-log = logging.getLogger("motet.app")
+log: logging.Logger = logging.getLogger("motet.app")
 
 
 class Motet:
@@ -67,19 +67,19 @@ class Motet:
         rng: Rng | None = None,
         stands_for: Motet | None = None,
     ) -> None:
-        self.url = url if stands_for is not None else os.environ.get("MOTET_URL") or url
+        self.url: str = url if stands_for is not None else os.environ.get("MOTET_URL") or url
         self.original = stands_for
-        self.namespace = check_id(namespace)
-        self.include = tuple(include)
+        self.namespace: str = check_id(namespace)
+        self.include: tuple[str, ...] = tuple(include)
         self.state = state
-        self.clock = clock or SystemClock()
-        self.ids = ids or RandomIds()
-        self.rng = rng or SystemRng()
-        self.lease = timedelta(seconds=seconds(lease, "lease"))
-        self.publish_timeout = timedelta(seconds=seconds(publish_timeout, "publish_timeout"))
-        self.result_ttl = seconds(result_ttl, "result_ttl")
-        self.registry = Registry(self.clock, self.result_ttl)
-        self.task = TaskDecorator(self)
+        self.clock: Clock = clock or SystemClock()
+        self.ids: Ids = ids or RandomIds()
+        self.rng: Rng = rng or SystemRng()
+        self.lease: timedelta = timedelta(seconds=seconds(lease, "lease"))
+        self.publish_timeout: timedelta = timedelta(seconds=seconds(publish_timeout, "publish_timeout"))
+        self.result_ttl: float = seconds(result_ttl, "result_ttl")
+        self.registry: Registry = Registry(self.clock, self.result_ttl)
+        self.task: TaskDecorator = TaskDecorator(self)
         self._sync: SyncApp | None = None
         self._lock = threading.Lock()
         self._depth = 0

@@ -45,7 +45,7 @@ class SyncHandle(Generic[T]):
     def __init__(self, app: SyncApp, handle: Handle[T]) -> None:
         self.app = app
         self.handle = handle
-        self.id = handle.id
+        self.id: str = handle.id
 
     def result(self, timeout: float | timedelta | None = None) -> T:
         """Wait for the value, as `Handle.result`."""
@@ -67,10 +67,10 @@ class SyncApp:
 
     def __init__(self, app: Motet) -> None:
         self.app = app
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.stack: ExitStack | None = None
         self.portal: BlockingPortal | None = None
-        self.pid = 0
+        self.pid: int = 0
 
     def submit(
         self, term: Term[Any, T], args: tuple[Any, ...] = (), kwargs: Any = None, **options: Unpack[Submission]

@@ -12,14 +12,17 @@ from motet import retry
 from motet.canvas.compile import Bound
 from motet.canvas.plan import Profile
 from motet.canvas.terms import Signature, Term
-from motet.errors import UnknownTask, UsageError
+from motet.errors import TooLarge, UnknownTask, UsageError
 from motet.options import Priority, Size, instant, seconds
 from motet.ports import Clock
 from motet.task import Definition
 
 __all__ = ["Registry", "registries"]
 
-log = logging.getLogger("motet.registry")
+ARGUMENTS_LIMIT = 64 * 1024 * 1024
+"""Bytes of one call's arguments; above 16 KiB they are kept apart from the message, above this not at all."""
+
+log: logging.Logger = logging.getLogger("motet.registry")
 
 
 _registries: WeakSet[Registry] = WeakSet()
@@ -80,6 +83,8 @@ class Registry:
         else:
             mode = ("into", signature.parameter) if signature.parameter else "prepend"
         call, feed = definition.binding.bind_step(signature.args, signature.kwargs, mode)
+        if len(call) > ARGUMENTS_LIMIT:
+            raise TooLarge(f"the arguments of {definition.name}", len(call), ARGUMENTS_LIMIT)
         return Bound(self.profile(definition, signature.options), call, feed)
 
     def ttl(self, term: Term[Any, Any], default: float) -> float:

@@ -81,8 +81,8 @@ async def test_r60_what_outlives_the_grace_is_cancelled_and_given_back_uncharged
 
 async def _ready(app: Motet) -> int:
     with anyio.CancelScope(shield=True):
-        infos = await app.backend.transport.queues()
-    return sum(info.ready for info in infos)
+        return sum(info.ready for info in await app.backend.transport.queues())
+    raise AssertionError("a shield lets nothing through")
 
 
 async def test_a_task_that_ends_well_while_it_is_cancelled_is_settled(

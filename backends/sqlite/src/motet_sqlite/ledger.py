@@ -14,7 +14,21 @@ import msgspec
 from motet.failpoints import hit
 from motet.message import Key, Parcel
 from motet.ports import Barrier, Delivery, Entry, Reply
-from motet.program import Arrival, Arrive, Conflict, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry, walk
+from motet.program import (
+    Arrival,
+    Arrive,
+    Do,
+    Drop,
+    Flag,
+    Guard,
+    Once,
+    Op,
+    Open,
+    Publish,
+    Put,
+    Retry,
+    carry_out,
+)
 from motet_sqlite.database import Database, array
 
 __all__ = ["RUN", "SEPARATOR", "Ledger", "Slots", "bounds", "flat", "seat"]
@@ -226,27 +240,15 @@ class Ledger:
         hit("before_settle")
         if entry.delivery is not None and not self.holds(entry.delivery):
             return Reply(lost=True)
-        conflicts = self._carry_out(entry.program)
+        conflicts = carry_out(entry.program, self._step)
         if entry.delivery is not None and not conflicts:
             self.forget(entry.delivery)
         return Reply(conflicts)
 
-    def _carry_out(self, program: Sequence[Op]) -> list[Conflict]:
-        if len(program) == 1 and type(only := program[0]) is Once:
-            # What `walk` does, without the generator: most programs are one record.
-            stored = self.put_once(only)
-            hit("in_settle")
-            return [Conflict(only.key, stored)] if stored is not None and stored != only.value else []
-        steps = walk(program, atomic=True)
-        answer: Any = None
-        while True:
-            try:
-                op = steps.send(answer)
-            except StopIteration as end:
-                conflicts: list[Conflict] = end.value
-                return conflicts
-            answer = self._apply(op)
-            hit("in_settle")
+    def _step(self, op: Op) -> Any:
+        answer = self._apply(op)
+        hit("in_settle")
+        return answer
 
     def _apply(self, op: Op) -> Any:
         match op:

@@ -209,7 +209,7 @@ class PagesNeeded(MotetError):
     """Raised when a plan is asked for a page it does not hold: load these, then ask again."""
 
     def __init__(self, keys: Sequence[tuple[str, int]]) -> None:
-        self.keys = tuple(keys)
+        self.keys: tuple[tuple[str, int], ...] = tuple(keys)
         super().__init__(self.keys)
 
     def __str__(self) -> str:
@@ -231,7 +231,7 @@ class Plan:
     __slots__ = ("completions", "inline", "marks", "pages", "run")
 
     def __init__(self, run: str) -> None:
-        self.run = run
+        self.run: str = run
         self.pages: dict[tuple[str, int], Page] = {}
         self.inline: dict[str, bytes] = {}
         self.completions: dict[tuple[Place, int], Completion] = {}

@@ -216,7 +216,8 @@ class Signature(Term[I, V]):
             getattr(self, name) == getattr(other, name) for name in self.__match_args__ + COMPARED
         )
 
-    __hash__ = Term.__hash__
+    def __hash__(self) -> int:
+        return super().__hash__()
 
     def to_mapping(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"task": self.task, "args": list(self.args), "kwargs": dict(self.kwargs)}

@@ -130,8 +130,8 @@ class Lines:
     """Progress for a file or a pipe."""
 
     def __init__(self) -> None:
-        self.next = 0.0
-        self.told = False
+        self.next: float = 0.0
+        self.told: bool = False
 
     def __call__(self, job: Job) -> None:
         """Write a line when a quarter more is done, and when a worker was killed."""

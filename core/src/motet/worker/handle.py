@@ -27,7 +27,7 @@ from motet.worker.threads import ThreadSlots
 
 __all__ = ["Handler"]
 
-log = logging.getLogger("motet.worker")
+log: logging.Logger = logging.getLogger("motet.worker")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -277,11 +277,12 @@ class Handler:
 
     async def stop_cancelled(self) -> None:
         """Give up attempts in scopes that were cancelled."""
-        scopes = self.resolver.cancelled
-        for attempt in self.attempts():
-            job = attempt.job
-            if job.message.run in scopes.runs and await self.resolver.covered(job):
-                self.give_up(attempt, Reason.CANCELLED)
+        runs = self.resolver.cancelled.runs
+        named = [attempt for attempt in self.attempts() if attempt.job.message.run in runs]
+        covered = [attempt for attempt in named if await self.resolver.covered(attempt.job)]
+        # All at once: the thread that one of them leaves must not begin the next.
+        for attempt in covered:
+            self.give_up(attempt, Reason.CANCELLED)
 
     def give_up(self, attempt: Attempt, reason: Reason) -> None:
         """End an attempt early: cancel its slot; a thread can only be told, and what it comes to is settled now."""
