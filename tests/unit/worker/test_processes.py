@@ -247,7 +247,7 @@ import anyio
 from motet import Motet
 
 app = Motet("memory://")
-print("imported", __name__)
+print("imported", __name__, flush=True)
 
 
 @app.task(executor="process")
