@@ -214,7 +214,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure. `-- --peers` measures the peers too and prints ratios."""
-    Place(session, "test").run("python", "tests/bench/run.py", *session.posargs)
+    Place(session, "bench").run("python", "tests/bench/run.py", *session.posargs)
 
 
 @nox.session

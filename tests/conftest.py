@@ -1,7 +1,12 @@
 import os
+import signal
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a shell, which lets children ignore Ctrl-C: those of the tests must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `tests` finds the same on every run; `laws` searches further, from a new seed each time.
 settings.register_profile("default", max_examples=60, deadline=None, derandomize=True)

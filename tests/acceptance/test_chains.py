@@ -205,6 +205,7 @@ async def test_r19_a_crash_at_any_point_loses_nothing_and_doubles_no_effect(
     make: Callable[..., Motet], url: str, tmp_path: Any
 ) -> None:
     shared = url.replace("memory://", "memory://crash")
+    count = 0
     for count in range(1, 60, 3 if "sqlite" in url else 1):
         again = await one_crash(make(), shared.replace("motet.db", f"{count}.db"), count)
         if not again:

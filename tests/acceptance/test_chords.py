@@ -6,8 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from motet import ErrorInfo, Motet, TaskCancelled, TaskFailed, chord, group, signature
-from motet.canvas import terms
+from motet import ErrorInfo, Motet, TaskCancelled, TaskFailed, chord, group
 from motet.message import Parcel, read_message
 
 
@@ -226,10 +225,3 @@ async def test_r66_work_that_is_done_leaves_no_message_and_no_record_behind(
             ):
                 await anyio.sleep(0.05)
         assert await app.backend.store.runs(None, 10) == []
-
-
-def test_a_term_is_one_of_four_kinds() -> None:
-    kinds = {"Signature", "Chain", "Group", "Recovered"}
-
-    assert kinds <= set(terms.__all__)
-    assert signature({"task": "a"}) == signature({"task": "a"})

@@ -78,6 +78,14 @@ def test_r10_apply_runs_callbacks_chains_and_chords_here_and_now(app: Motet, cal
     assert calls == [2, "no"]
 
 
+def test_r10_apply_serves_every_queue(app: Motet) -> None:
+    @app.task(queue="mail")
+    async def double(x: int) -> int:
+        return 2 * x
+
+    assert (double.s(1) | double.s().set(queue="other")).apply().result() == 4
+
+
 async def test_r11_a_signature_travels_as_an_argument(app: Motet, calls: list[int]) -> None:
     @app.task
     async def note(x: int, y: int) -> int:

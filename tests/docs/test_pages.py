@@ -2,11 +2,8 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    page for pattern in ("*.md", "docs/**/*.md", "core/*.md", "backends/*/*.md") for page in ROOT.glob(pattern)
-)
 DECISIONS = sorted(ROOT.glob("docs/decisions/*.md"))
 
 

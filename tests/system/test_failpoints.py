@@ -97,7 +97,7 @@ async def test_a_worker_killed_at_any_point_of_settle_loses_and_doubles_nothing(
         folder.mkdir()
         fleet = Fleet(folder)
         assert await wait_for(fleet.start("submit", "run")) == 0
-        victim = fleet.start("work", failpoint=f"{point}=kill@{1 + 3 * (number - 1)}")
+        victim = fleet.start("work", failpoint=f"{point}=kill@{1 + (number - 1) % 4}")
         assert await wait_for(victim) == -signal.SIGKILL
         await fleet.finish("run")
         fleet.prove(kills=1)

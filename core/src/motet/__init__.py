@@ -86,7 +86,7 @@ __all__ = [
     "signature",
 ]
 
-HOMES = ("errors", "options", "outcome", "retry", "context", "canvas.terms", "handle", "portal", "app")
+HOMES = ("errors", "options", "outcome", "retry", "context", "canvas.terms", "handle", "app", "portal")
 """Where the public names are, inner modules first. Each is imported when a name is asked for, because a supervisor of
 workers or `motet --help` needs none of them: 25 ms instead of 200."""
 

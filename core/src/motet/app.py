@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Token
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 import msgspec
@@ -28,18 +29,20 @@ from motet.handle import GroupHandle, Handle
 from motet.identity import check_id
 from motet.options import seconds
 from motet.outcome import ErrorInfo
-from motet.portal import Applied, SyncApp, apply
 from motet.ports import Backend, Clock, Ids, Rng, Settings
 from motet.ports.ambient import RandomIds, SystemClock, SystemRng
 from motet.registry import Registry
 from motet.task import Definition, TaskDecorator
 from motet.worker.loop import Options, Worker
 
+if TYPE_CHECKING:
+    from motet.portal import Applied, SyncApp
+
 __all__ = ["Motet"]
 
 T = TypeVar("T")
 
-log = logging.getLogger("motet.app")
+log: logging.Logger = logging.getLogger("motet.app")
 
 
 class Motet:
@@ -64,20 +67,21 @@ class Motet:
         rng: Rng | None = None,
         stands_for: Motet | None = None,
     ) -> None:
-        self.url = url if stands_for is not None else os.environ.get("MOTET_URL") or url
+        self.url: str = url if stands_for is not None else os.environ.get("MOTET_URL") or url
         self.original = stands_for
-        self.namespace = check_id(namespace)
-        self.include = tuple(include)
+        self.namespace: str = check_id(namespace)
+        self.include: tuple[str, ...] = tuple(include)
         self.state = state
-        self.clock = clock or SystemClock()
-        self.ids = ids or RandomIds()
-        self.rng = rng or SystemRng()
-        self.lease = timedelta(seconds=seconds(lease, "lease"))
-        self.publish_timeout = timedelta(seconds=seconds(publish_timeout, "publish_timeout"))
-        self.result_ttl = seconds(result_ttl, "result_ttl")
-        self.registry = Registry(self.clock, self.result_ttl)
-        self.task = TaskDecorator(self)
-        self.sync = SyncApp(self)
+        self.clock: Clock = clock or SystemClock()
+        self.ids: Ids = ids or RandomIds()
+        self.rng: Rng = rng or SystemRng()
+        self.lease: timedelta = timedelta(seconds=seconds(lease, "lease"))
+        self.publish_timeout: timedelta = timedelta(seconds=seconds(publish_timeout, "publish_timeout"))
+        self.result_ttl: float = seconds(result_ttl, "result_ttl")
+        self.registry: Registry = Registry(self.clock, self.result_ttl)
+        self.task: TaskDecorator = TaskDecorator(self)
+        self._sync: SyncApp | None = None
+        self._lock = threading.Lock()
         self._depth = 0
         self._stack: AsyncExitStack | None = None
         self._backend: Backend | None = None
@@ -88,6 +92,16 @@ class Motet:
 
     def __repr__(self) -> str:
         return f"<Motet {masked(self.url)}>"
+
+    @property
+    def sync(self) -> SyncApp:
+        """The app's door for synchronous code."""
+        from motet.portal import SyncApp
+
+        with self._lock:
+            if self._sync is None:
+                self._sync = SyncApp(self)
+            return self._sync
 
     def register(self, definition: Definition) -> None:
         """Add a task. `@app.task` calls it."""
@@ -232,6 +246,8 @@ class Motet:
 
     def apply(self, term: Term[Any, Any]) -> Applied:
         """Run a term here and now, on a private memory backend; `term.apply` calls it."""
+        from motet.portal import apply
+
         return apply(self, term)
 
     # Work.

@@ -160,6 +160,11 @@ class Binding:
         Raises:
             NotSerializable: It would not come back equal under the task's return annotation.
         """
+        if not many and type(value) is self._form.scalar:
+            try:
+                return _encoder.encode(value)
+            except Exception:  # noqa: BLE001, S110 - a number too long, half a character: named below
+                pass
         return codec.carry(value, self.result_decoder(many=many), f"the result of {self.name}")
 
     def _encode_named(self, given: Mapping[str, Any]) -> bytes:
@@ -308,6 +313,7 @@ class _Form:
             self.readers[key] = _reader(self.parameters.whole(key, annotation), what)
         self._returned: Any = hints.get("return", Any)
         self.result = _reader(self._returned, f"the result of {name}")
+        self.scalar = self._returned if self._returned in SCALARS else None
         self.has_defaults = bool(self._types.keys() - self.parameters.required)
         wires = {key: codec.wire_type(annotation) for key, annotation in self._types.items()}
         self.plain = self.parameters.by_name and None not in wires.values()
@@ -382,6 +388,8 @@ def _spread(raw: bytes, *, star: bool) -> list[msgspec.Raw]:
     return _listed.decode(raw) if star else [msgspec.Raw(raw)]
 
 
+SCALARS: Final = (int, str, bytes, bool, float, type(None))
+"""Types of which every value comes back as it was, or cannot be written at all."""
 _encoder: Final = msgpack.Encoder()
 _named: Final = msgpack.Decoder(dict[str, msgspec.Raw])
 _listed: Final = msgpack.Decoder(list[msgspec.Raw])

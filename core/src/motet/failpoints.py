@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 
 __all__ = ["hit"]
 
@@ -38,4 +39,4 @@ def _pass(name: str) -> None:
     """Nothing is armed."""
 
 
-hit = _count if _points else _pass
+hit: Callable[[str], None] = _count if _points else _pass

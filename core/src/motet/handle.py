@@ -202,7 +202,9 @@ class Handle(Generic[V]):
     revoke = cancel
 
     async def progress(self) -> Progress:
-        """Count the calls in it that have ended."""
+        """Count the calls in it that have ended; of a single call, what it last said by `ctx.progress`."""
+        if (said := await self.client.said(self.id, self.place)) is not None:
+            return Progress(*said)
         try:
             counts = await self.client.progress(self.id, self.place)
         except StateLost:

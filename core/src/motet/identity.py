@@ -11,6 +11,7 @@ __all__ = ["check_id", "derive"]
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LENGTH = 22
+PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 VALID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -20,13 +21,13 @@ def derive(*parts: str | int) -> str:
     return shorten(int.from_bytes(hashlib.sha256(text.encode()).digest()[:17]))
 
 
-def shorten(number: int) -> str:
-    """Write a number in 22 base62 characters, dropping what does not fit."""
-    letters: list[str] = []
-    for _ in range(LENGTH):
-        number, letter = divmod(number, 62)
-        letters.append(ALPHABET[letter])
-    return "".join(reversed(letters))
+def shorten(number: int, length: int = LENGTH) -> str:
+    """Write a number in base62 characters, an even count of them, dropping what does not fit."""
+    pairs: list[str] = []
+    for _ in range(length // 2):
+        number, pair = divmod(number, 3844)
+        pairs.append(PAIRS[pair])
+    return "".join(reversed(pairs))
 
 
 def check_id(given: str) -> str:

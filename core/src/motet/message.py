@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 VERSION = 1
+MESSAGE_LIMIT = 1024 * 1024
+"""Bytes: what is larger is no message of ours, and is refused before anything of it is decoded."""
 
 
 class Place(NamedTuple):
@@ -125,8 +128,8 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     suspect: bool = False
 
 
-encoder = msgspec.msgpack.Encoder()
-pack = encoder.encode
+encoder: msgspec.msgpack.Encoder = msgspec.msgpack.Encoder()
+pack: Callable[[Any], bytes] = encoder.encode
 """Encode a wire struct."""
 
 _message = msgspec.msgpack.Decoder(Message)
@@ -139,6 +142,8 @@ def read_message(raw: bytes) -> Message:
     Raises:
         DecodeError: The bytes are not a message, or one of a newer release.
     """
+    if len(raw) > MESSAGE_LIMIT:
+        raise DecodeError(f"{len(raw):,} bytes are more than the limit of {MESSAGE_LIMIT:,}", raw)
     try:
         message = _message.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

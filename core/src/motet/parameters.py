@@ -18,22 +18,22 @@ class Parameters:
     """Binds arguments to names as Python would, leaving out what is injected, and places them again for the call."""
 
     def __init__(self, task: str, signature: Signature, injected: Mapping[str, Any]) -> None:
-        self.task = task.rpartition(":")[2]
+        self.task: str = task.rpartition(":")[2]
         self.injected = injected
         every = signature.parameters.values()
         sent = [parameter for parameter in every if parameter.name not in injected]
         in_order = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        self.positional = _names(sent, *in_order)
-        self.keyword_only = _names(sent, Parameter.KEYWORD_ONLY)
-        self.star = next(iter(_names(sent, Parameter.VAR_POSITIONAL)), None)
-        self.star_star = next(iter(_names(sent, Parameter.VAR_KEYWORD)), None)
-        self.keywords = frozenset(_names(sent, Parameter.POSITIONAL_OR_KEYWORD) + self.keyword_only)
-        self.defaults = {p.name: p.default for p in sent if p.default is not Parameter.empty}
-        self.required = frozenset(self.positional + self.keyword_only) - self.defaults.keys()
+        self.positional: list[str] = _names(sent, *in_order)
+        self.keyword_only: list[str] = _names(sent, Parameter.KEYWORD_ONLY)
+        self.star: str | None = next(iter(_names(sent, Parameter.VAR_POSITIONAL)), None)
+        self.star_star: str | None = next(iter(_names(sent, Parameter.VAR_KEYWORD)), None)
+        self.keywords: frozenset[str] = frozenset(_names(sent, Parameter.POSITIONAL_OR_KEYWORD) + self.keyword_only)
+        self.defaults: dict[str, Any] = {p.name: p.default for p in sent if p.default is not Parameter.empty}
+        self.required: frozenset[str] = frozenset(self.positional + self.keyword_only) - self.defaults.keys()
         # With `*args` everything before it goes by position; injected values get their place afterwards.
-        self.in_place = _names(every, *in_order) if self.star else _names(every, Parameter.POSITIONAL_ONLY)
-        self.holes = {name: index for index, name in enumerate(self.in_place) if name in injected}
-        self.by_name = not self.in_place and self.star is None and self.star_star is None
+        self.in_place: list[str] = _names(every, *in_order) if self.star else _names(every, Parameter.POSITIONAL_ONLY)
+        self.holes: dict[str, int] = {name: index for index, name in enumerate(self.in_place) if name in injected}
+        self.by_name: bool = not self.in_place and self.star is None and self.star_star is None
 
     def whole(self, name: str, annotation: Any) -> Any:
         """The type of what travels under `name`: of `*args` it is a list, of `**kwargs` a map."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Unpack
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic, Unpack
 import anyio
 import anyio.lowlevel
 import attrs
+import msgspec
 import sniffio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import TypeVar
 
 from motet.canvas.launching import Submission
+from motet.canvas.plan import Profile
 from motet.canvas.terms import Term
 from motet.errors import TaskCancelled, TaskFailed, UsageError
 from motet.handle import Handle, Status
@@ -25,6 +27,8 @@ from motet.memory import MemoryBackend
 from motet.memory.clock import JumpingClock
 from motet.memory.world import World
 from motet.options import CONTROL
+from motet.registry import Registry
+from motet.task import Definition
 from motet.worker.loop import Options, Worker
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ class SyncHandle(Generic[T]):
     def __init__(self, app: SyncApp, handle: Handle[T]) -> None:
         self.app = app
         self.handle = handle
-        self.id = handle.id
+        self.id: str = handle.id
 
     def result(self, timeout: float | timedelta | None = None) -> T:
         """Wait for the value, as `Handle.result`."""
@@ -63,10 +67,10 @@ class SyncApp:
 
     def __init__(self, app: Motet) -> None:
         self.app = app
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.stack: ExitStack | None = None
         self.portal: BlockingPortal | None = None
-        self.pid = 0
+        self.pid: int = 0
 
     def submit(
         self, term: Term[Any, T], args: tuple[Any, ...] = (), kwargs: Any = None, **options: Unpack[Submission]
@@ -158,12 +162,21 @@ def apply(app: Motet, term: Term[Any, Any]) -> Applied:
     return outcome[0]
 
 
+class OneQueue(Registry):
+    """The tasks of an app, all in the queue that the one worker serves."""
+
+    def resolve(self, definition: Definition, options: Mapping[str, Any], policy: Any) -> Profile:
+        return msgspec.structs.replace(super().resolve(definition, options, policy), queue="default")
+
+
 async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
     from motet.app import Motet
 
     clock = JumpingClock()
     inner = Motet("memory://", stands_for=app, result_ttl=app.result_ttl, clock=clock, ids=app.ids, rng=app.rng)
+    inner.registry = OneQueue(clock, app.result_ttl)
     inner.registry.definitions = app.registry.definitions
+    inner.registry.only_queue = "default"
     backend = MemoryBackend(World(clock, app.lease))
     inner.attach(backend)
     run, _ = await inner.submitter.submit(term, {})

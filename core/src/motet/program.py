@@ -6,7 +6,7 @@ backend are a barrier's count and who wrote a record first. Every op may be repe
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -29,6 +29,7 @@ __all__ = [
     "Publish",
     "Put",
     "Retry",
+    "carry_out",
     "doubtful",
     "walk",
 ]
@@ -152,6 +153,25 @@ def walk(ops: Sequence[Op], *, atomic: bool) -> Walk:
     conflicts: list[Conflict] = []
     yield from _branch(ops, 0, atomic, False, conflicts)
     return conflicts
+
+
+def carry_out(ops: Sequence[Op], apply: Callable[[Op], Any]) -> list[Conflict]:
+    """Walk a program whole, for a backend that answers each op at once; what `walk` says of answers holds.
+
+    A program of one record, as most are, needs no generator: that is 1.5 us of 10.
+    """
+    if len(ops) == 1 and type(only := ops[0]) is Once:
+        stored = apply(only)
+        return [Conflict(only.key, stored)] if stored is not None and stored != only.value else []
+    steps = walk(ops, atomic=True)
+    answer: Any = None
+    while True:
+        try:
+            op = steps.send(answer)
+        except StopIteration as end:
+            conflicts: list[Conflict] = end.value
+            return conflicts
+        answer = apply(op)
 
 
 def _branch(

@@ -12,14 +12,17 @@ from motet import retry
 from motet.canvas.compile import Bound
 from motet.canvas.plan import Profile
 from motet.canvas.terms import Signature, Term
-from motet.errors import UnknownTask, UsageError
+from motet.errors import TooLarge, UnknownTask, UsageError
 from motet.options import Priority, Size, instant, seconds
 from motet.ports import Clock
 from motet.task import Definition
 
 __all__ = ["Registry", "registries"]
 
-log = logging.getLogger("motet.registry")
+ARGUMENTS_LIMIT = 64 * 1024 * 1024
+"""Bytes of one call's arguments; above 16 KiB they are kept apart from the message, above this not at all."""
+
+log: logging.Logger = logging.getLogger("motet.registry")
 
 
 _registries: WeakSet[Registry] = WeakSet()
@@ -39,6 +42,8 @@ class Registry:
         _registries.add(self)
         self.definitions: dict[str, Definition] = {}
         self.profiles: dict[str, Profile] = {}
+        self.only_queue = ""
+        """Where every call goes, if set: the worker of an eager run serves one queue."""
 
     def register(self, definition: Definition) -> None:
         """Take a definition in.
@@ -78,14 +83,18 @@ class Registry:
         else:
             mode = ("into", signature.parameter) if signature.parameter else "prepend"
         call, feed = definition.binding.bind_step(signature.args, signature.kwargs, mode)
+        if len(call) > ARGUMENTS_LIMIT:
+            raise TooLarge(f"the arguments of {definition.name}", len(call), ARGUMENTS_LIMIT)
         return Bound(self.profile(definition, signature.options), call, feed)
 
     def ttl(self, term: Term[Any, Any], default: float) -> float:
         """How long the result of a term is kept: a single call's as its task says."""
         if not isinstance(term, Signature):
             return default
-        options = {**self.get(term.task).options, **term.options}
-        return seconds(options["result_ttl"]) if options.get("result_ttl") is not None else default
+        for options in (term.options, self.get(term.task).options):
+            if (asked := options.get("result_ttl")) is not None:
+                return seconds(asked)
+        return default
 
     def profile(self, definition: Definition, options: Mapping[str, Any]) -> Profile:
         """Resolve a task's defaults and a call's options to what the plan says of the call."""
@@ -100,7 +109,7 @@ class Registry:
         timeout, expires = options.get("timeout"), options.get("expires")
         return Profile(
             task=definition.name,
-            queue=options.get("queue", "default"),
+            queue=self.only_queue or options.get("queue", "default"),
             size=options.get("size", Size.MEDIUM).value,
             priority=int(options.get("priority", Priority.NORMAL)),
             timeout=None if timeout is None else seconds(timeout, "timeout"),

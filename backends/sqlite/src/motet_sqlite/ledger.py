@@ -14,7 +14,21 @@ import msgspec
 from motet.failpoints import hit
 from motet.message import Key, Parcel
 from motet.ports import Barrier, Delivery, Entry, Reply
-from motet.program import Arrival, Arrive, Conflict, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry, walk
+from motet.program import (
+    Arrival,
+    Arrive,
+    Do,
+    Drop,
+    Flag,
+    Guard,
+    Once,
+    Op,
+    Open,
+    Publish,
+    Put,
+    Retry,
+    carry_out,
+)
 from motet_sqlite.database import Database, array
 
 __all__ = ["RUN", "SEPARATOR", "Ledger", "Slots", "bounds", "flat", "seat"]
@@ -39,7 +53,10 @@ def bounds(run: str) -> tuple[str, str]:
 def seat(receipt: str) -> tuple[int, int]:
     """Return a receipt's row and the token that the row had when it was handed out; (0, 0) when it is not ours."""
     seq, _, token = receipt.partition(".")
-    return (int(seq), int(token)) if seq.isdigit() and token.isdigit() else (0, 0)
+    try:
+        return int(seq), int(token)
+    except ValueError:
+        return 0, 0
 
 
 class Slots:
@@ -78,10 +95,11 @@ class Ledger:
         self.now = now
         self.ready = 0
         self.decided: set[str] = set()
-        self._records: dict[str, bytes | None] = {}
-        self._written: dict[str, tuple[bytes, float | None]] = {}
-        self._dropped: set[str] = set()
-        self._barriers: dict[str, Slots | None] = {}
+        self._records: dict[Key, bytes | None] = {}
+        self._written: dict[Key, tuple[bytes, float | None]] = {}
+        self._dropped: set[Key] = set()
+        self._barriers: dict[Key, Slots | None] = {}
+        self._seats: dict[str, tuple[int, int]] = {}
         self._held: dict[int, int | None] = {}
         self._parcels: list[tuple[object, ...]] = []
         self._flags: list[tuple[object, ...]] = []
@@ -91,46 +109,47 @@ class Ledger:
 
     def expect(self, programs: Iterable[Sequence[Op]], receipts: Iterable[str]) -> None:
         """Read what programs will ask first. What only a branch asks is read when it is taken."""
-        records: set[str] = set()
-        barriers: set[str] = set()
+        records: set[Key] = set()
+        barriers: set[Key] = set()
         for program in programs:
             for op in program:
                 match op:
                     case Once() | Retry():
-                        records.add(flat(op.key))
+                        records.add(op.key)
                     case Guard():
-                        records.update(map(flat, op.keys))
+                        records.update(op.keys)
                     case Arrive() | Open():
-                        barriers.add(flat(op.key))
+                        barriers.add(op.key)
                     case _:
                         pass
         self._read_records(records)
         self._read_barriers(barriers)
-        self._read_held([seat(receipt)[0] for receipt in receipts])
+        self._seats = {receipt: seat(receipt) for receipt in receipts}
+        self._read_held([seq for seq, _ in self._seats.values()])
 
-    def _read_records(self, keys: Iterable[str]) -> None:
-        missing = [key for key in keys if key not in self._records]
+    def _read_records(self, keys: Iterable[Key]) -> None:
+        missing = {flat(key): key for key in keys if key not in self._records}
         if not missing:
             return
-        self._records.update(dict.fromkeys(missing))
+        self._records.update(dict.fromkeys(missing.values()))
         sql = "SELECT key, value, expires FROM {record} WHERE key IN (SELECT value FROM json_each(?))"
-        for key, value, expires in self.database.rows(sql, array(missing)):
+        for name, value, expires in self.database.rows(sql, array(missing)):
             if expires is None or expires > self.now:
-                self._records[key] = value
+                self._records[missing[name]] = value
             else:
-                self._dropped.add(key)
+                self._dropped.add(missing[name])
 
-    def _read_barriers(self, keys: Iterable[str]) -> None:
-        missing = [key for key in keys if key not in self._barriers]
+    def _read_barriers(self, keys: Iterable[Key]) -> None:
+        missing = {flat(key): key for key in keys if key not in self._barriers}
         if not missing:
             return
-        self._barriers.update(dict.fromkeys(missing))
+        self._barriers.update(dict.fromkeys(missing.values()))
         sql = (
             "SELECT key, size, max_failed, fast, failed, arrived FROM {barrier} "
             "WHERE key IN (SELECT value FROM json_each(?))"
         )
-        for key, *values in self.database.rows(sql, array(missing)):
-            self._barriers[key] = Slots(*values)
+        for name, *values in self.database.rows(sql, array(missing)):
+            self._barriers[missing[name]] = Slots(*values)
 
     def _read_held(self, rows: Iterable[int]) -> None:
         missing = [seq for seq in rows if seq not in self._held]
@@ -143,10 +162,9 @@ class Ledger:
 
     def read(self, key: Key) -> bytes | None:
         """Return the record, unless it has expired."""
-        name = flat(key)
-        if name not in self._records:
-            self._read_records([name])
-        return self._records[name]
+        if key not in self._records:
+            self._read_records([key])
+        return self._records[key]
 
     def put_once(self, op: Once) -> bytes | None:
         """Write where nothing is; answer what was there."""
@@ -158,22 +176,20 @@ class Ledger:
 
     def put(self, op: Once | Put) -> None:
         """Write, whatever was there."""
-        name = flat(op.key)
         expires = None if op.ttl is None else self.now + op.ttl.total_seconds()
-        self._records[name] = op.value
-        self._written[name] = (op.value, expires)
+        self._records[op.key] = op.value
+        self._written[op.key] = (op.value, expires)
 
     def drop(self, key: Key) -> None:
         """Forget a record."""
-        name = flat(key)
-        self._records[name] = None
-        self._written.pop(name, None)
-        self._dropped.add(name)
+        self._records[key] = None
+        self._written.pop(key, None)
+        self._dropped.add(key)
 
     def open(self, op: Open) -> None:
         """Make a barrier where none is."""
         if self._barrier(op.key) is None:
-            slots = self._barriers[flat(op.key)] = Slots(op.size, op.max_failed, op.fast)
+            slots = self._barriers[op.key] = Slots(op.size, op.max_failed, op.fast)
             slots.changed = True
 
     def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
@@ -182,10 +198,9 @@ class Ledger:
         return None if slots is None else slots.arrive(slot, failed)
 
     def _barrier(self, key: Key) -> Slots | None:
-        name = flat(key)
-        if name not in self._barriers:
-            self._read_barriers([name])
-        return self._barriers[name]
+        if key not in self._barriers:
+            self._read_barriers([key])
+        return self._barriers[key]
 
     # Messages and flags.
 
@@ -204,17 +219,19 @@ class Ledger:
 
     def holds(self, delivery: Delivery) -> bool:
         """Say whether a delivery is still its worker's. A lease that ran out, but that nobody noticed, still holds."""
-        seq, token = seat(delivery.receipt)
+        return self._row(delivery) is not None
+
+    def _row(self, delivery: Delivery) -> int | None:
+        seq, token = self._seats.get(delivery.receipt) or seat(delivery.receipt)
         if seq not in self._held:
             self._read_held([seq])
-        return token > 0 and self._held[seq] == token
+        return seq if token > 0 and self._held[seq] == token else None
 
     def forget(self, delivery: Delivery) -> None:
         """Acknowledge a held message."""
-        if self.holds(delivery):
-            seq = seat(delivery.receipt)[0]
-            self._held[seq] = None
-            self._acked.append(seq)
+        if (row := self._row(delivery)) is not None:
+            self._held[row] = None
+            self._acked.append(row)
 
     # Programs.
 
@@ -223,22 +240,15 @@ class Ledger:
         hit("before_settle")
         if entry.delivery is not None and not self.holds(entry.delivery):
             return Reply(lost=True)
-        conflicts = self._carry_out(entry.program)
+        conflicts = carry_out(entry.program, self._step)
         if entry.delivery is not None and not conflicts:
             self.forget(entry.delivery)
         return Reply(conflicts)
 
-    def _carry_out(self, program: Sequence[Op]) -> list[Conflict]:
-        steps = walk(program, atomic=True)
-        answer: Any = None
-        while True:
-            try:
-                op = steps.send(answer)
-            except StopIteration as end:
-                conflicts: list[Conflict] = end.value
-                return conflicts
-            answer = self._apply(op)
-            hit("in_settle")
+    def _step(self, op: Op) -> Any:
+        answer = self._apply(op)
+        hit("in_settle")
+        return answer
 
     def _apply(self, op: Op) -> Any:
         match op:
@@ -272,7 +282,9 @@ class Ledger:
         """Write what is owed, so that statements after this see it."""
         database = self.database
         if self._dropped:
-            database.change("DELETE FROM {record} WHERE key IN (SELECT value FROM json_each(?))", array(self._dropped))
+            database.change(
+                "DELETE FROM {record} WHERE key IN (SELECT value FROM json_each(?))", array(map(flat, self._dropped))
+            )
         database.insert(
             "INSERT INTO {record} (key, value, expires, made)",
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires",
@@ -281,7 +293,7 @@ class Ledger:
         database.insert(
             "INSERT INTO {barrier} (key, size, max_failed, fast, failed, arrived)",
             "ON CONFLICT (key) DO UPDATE SET failed = excluded.failed, arrived = excluded.arrived",
-            [slots.row(key) for key, slots in self._barriers.items() if slots is not None and slots.changed],
+            [slots.row(flat(key)) for key, slots in self._barriers.items() if slots is not None and slots.changed],
         )
         database.insert(
             "INSERT INTO {message} (id, lane, state, body, due, suspect)",
@@ -298,13 +310,13 @@ class Ledger:
         """Number new runs, so that they can be listed by age."""
         rows: list[tuple[object, ...]] = []
         made = 0
-        for name, (value, expires) in self._written.items():
+        for key, (value, expires) in self._written.items():
             number = None
-            if name.endswith(SEPARATOR + RUN):
+            if key[1] == RUN:
                 if not made:
                     made = self.database.rows("SELECT coalesce(max(made), 0) FROM {record} WHERE made IS NOT NULL")[0][
                         0
                     ]
                 number = made = made + 1
-            rows.append((name, value, expires, number))
+            rows.append((flat(key), value, expires, number))
         return rows

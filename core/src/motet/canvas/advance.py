@@ -7,24 +7,24 @@ rather than mistaken for done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import msgspec
 
-from motet.canvas.plan import FANOUT, Callback, Chain, Group, Header, Leaf, Node, Part, Plan, Recover, page_key, span
+from motet.canvas.plan import FANOUT, Callback, Chain, Group, Leaf, Node, Part, Plan, Recover, page_key, span
 from motet.canvas.records import (
     INPUT,
     ROOT,
-    ROOT_OUTCOME,
     RUN,
     RunInfo,
     attempt_key,
     barrier_key,
     claim_key,
     closed_key,
-    lifetime,
+    let_go,
+    only,
     outcome_key,
     parcel_id,
     single,
@@ -32,8 +32,8 @@ from motet.canvas.records import (
 )
 from motet.message import VERSION, Key, Message, Order, Parcel, Place, Record, Ref, State, pack
 from motet.options import CONTROL, Lane
-from motet.outcome import ErrorInfo, Replaced
-from motet.program import UP, Arrive, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
+from motet.outcome import Replaced
+from motet.program import UP, Arrive, Do, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
 __all__ = [
     "NO_INPUT",
@@ -41,6 +41,7 @@ __all__ = [
     "again",
     "begin",
     "call",
+    "called",
     "close",
     "decided",
     "expand",
@@ -118,7 +119,15 @@ def begin(plan: Plan, message: Message, now: datetime) -> list[Op]:
 
 def call(plan: Plan, now: datetime) -> list[Op]:
     """Send a run of one call, for which no record is kept before its outcome."""
-    return _Flow(plan, now).begin("", NO_INPUT)
+    return [Publish((called(plan, now),))]
+
+
+def called(plan: Plan, now: datetime) -> Parcel:
+    """The only message of such a run."""
+    root = Place("", 0)
+    leaf = plan.node(root)
+    assert isinstance(leaf, Leaf)
+    return _Flow(plan, now).call(root, leaf, NO_INPUT)
 
 
 def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
@@ -131,18 +140,6 @@ def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Se
     ops += spawned
     flow.run(ops, (place, record.state, flow.fed_by(place, record)))
     return ops
-
-
-def only(run: str, header: Header, record: Record) -> Once:
-    """The one record of a run of one call. It expires by itself; nothing is around it, and nothing waits for it."""
-    if header.discard and record.value is not None:
-        record = Record(record.state, at=record.at)
-    return Once(Key(run, ROOT_OUTCOME), pack(record), lifetime(header.ttl), True)
-
-
-def let_go(run: str, header: Header) -> list[Op]:
-    """A run has ended that read from another one's records: that one may be swept."""
-    return [Drop(Key(header.kin, f"k.{run}"))] if header.kin else []
 
 
 def later(ops: Sequence[Op], due: datetime) -> list[Op]:
@@ -214,19 +211,38 @@ def again(plan: Plan, place: Place, message: Message, due: datetime, now: dateti
     leaf = plan.node(place)
     assert isinstance(leaf, Leaf)
     following = msgspec.structs.replace(message, attempt=attempt)
-    parcel = flow.parcel(following, plan.profile(place, leaf).lane, due)
+    parcel = flow.parcel(following, plan.profile(place, leaf).lane, due if due > now else None)
     keys = (outcome_key(plan.run, place), *flow.closed(place))
     return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel)]
 
 
 class _Flow:
-    """One walk through a plan; `Decided` and `Next` alternate until nothing more happens at once."""
+    """One walk through a plan; `Decided` and `Next` alternate until nothing more happens at once.
+
+    `timed` says that an op holds a time that depends on the very moment. The sweep's depends on the second only, so
+    that what happens when a barrier completes is worked out once a second, and not again for each of its members.
+    """
 
     def __init__(self, plan: Plan, now: datetime) -> None:
         self.plan = plan
-        self.now = now
-        self.completions: dict[tuple[Place, State], list[Op]] = {}
+        self.moment = now
+        self.timed = False
         self.depth = 0
+
+    @property
+    def now(self) -> datetime:
+        """The moment of the walk."""
+        self.timed = True
+        return self.moment
+
+    @property
+    def second(self) -> datetime:
+        """The second in which that falls."""
+        return self.moment.replace(microsecond=0)
+
+    def after(self, seconds: float) -> datetime | None:
+        """When a wait that begins now is over; None when there is none."""
+        return self.now + timedelta(seconds=seconds) if seconds > 0 else None
 
     def run(self, ops: list[Op], step: Decided | None) -> None:
         """Leave decided nodes and enter the next ones; a loop, because a chain may hold 5,000 empty groups."""
@@ -250,8 +266,10 @@ class _Flow:
 
     def once(self, place: Place, record: Record) -> Once:
         """Write an outcome; the root of a single call expires by itself, everything else is swept."""
-        is_root = self.plan.up(place) is None
+        if self.plan.node(place).up >= 0:
+            return Once(outcome_key(self.plan.run, place), pack(record))
         header = self.plan.header(place.segment)
+        is_root = header.parent is None
         if is_root and single(self.plan) is not None:
             return only(self.plan.run, header, record)
         if is_root and header.discard and record.value is not None:
@@ -260,8 +278,14 @@ class _Flow:
 
     def closed(self, place: Place, *, itself: bool = False) -> tuple[Key, ...]:
         """Name the marks that would stop this node: those of every scope around it."""
-        around = [place, *self.plan.above(place)] if itself else self.plan.above(place)
-        return tuple(closed_key(self.plan.run, outer) for outer in around)
+        first = place if itself else self.plan.up(place)
+        if first is None:
+            return ()
+        keys = self.plan.marks.get(first)
+        if keys is None:
+            around = (first, *self.plan.above(first))
+            keys = self.plan.marks[first] = tuple(closed_key(self.plan.run, outer) for outer in around)
+        return keys
 
     def guard(self, ops: list[Op], place: Place, *, itself: bool = False) -> None:
         """Stop here if a scope around the node has been closed."""
@@ -282,7 +306,7 @@ class _Flow:
             outer = self.plan.node(outside)
             match outer:
                 case Group() | Part():
-                    ok, err = self.completion(outside, State.OK), self.completion(outside, State.ERR)
+                    ok, err = self.completions(outside)
                     key = barrier_key(self.plan.run, outside)
                     ops.append(Arrive(key, node.slot, int(state != State.OK), ok, err))
                     return None
@@ -308,17 +332,27 @@ class _Flow:
             return Record(state, fed.value)
         return Record(state, source=Ref(self.plan.run, inner.segment, inner.number))
 
-    def completion(self, place: Place, state: State) -> list[Op]:
-        """What happens when a barrier completes so; shared, so that d nested groups give 2 d branches, not 2^d."""
-        ops = self.completions.get((place, state))
-        if ops is not None:
-            return ops
-        ops = self.completions[place, state] = []
+    def completions(self, place: Place) -> tuple[Sequence[Op], Sequence[Op]]:
+        """What happens when a barrier completes, well or not; shared, so that d nested groups give 2 d branches."""
+        key = place, self.depth
+        if (known := self.plan.completions.get(key)) is not None:
+            ok, err, second, moment = known
+            if second == self.second and moment in (None, self.moment):
+                self.timed = self.timed or moment is not None
+                return ok, err
+        before, self.timed = self.timed, False
+        ok, err = self.completed(place, State.OK), self.completed(place, State.ERR)
+        self.plan.completions[key] = ok, err, self.second, self.moment if self.timed else None
+        self.timed = self.timed or before
+        return ok, err
+
+    def completed(self, place: Place, state: State) -> list[Op]:
+        ops: list[Op] = []
         node = self.plan.node(place)
         if isinstance(node, Part):
             outside = self.plan.up(place)
             assert outside is not None
-            ok, err = self.completion(outside, State.OK), self.completion(outside, State.ERR)
+            ok, err = self.completions(outside)
             ops.append(Arrive(barrier_key(self.plan.run, outside), node.slot, UP, ok, err))
             return ops
         fed = Fed(source=Ref(self.plan.run, place.segment, place.number))
@@ -357,12 +391,15 @@ class _Flow:
         plan = Plan(callback.run)
         for number, raw in enumerate(callback.pages):
             plan.add("", number, raw)
-        flow = _Flow(plan, self.now)
+        flow = _Flow(plan, self.moment)
         if callback.plain is not None:
-            return flow.begin("", fed)
+            ops = flow.begin("", fed)
+            self.timed = self.timed or flow.timed
+            return ops
         header = plan.header("")
-        info = RunInfo(header.name, header.size, header.leaves, self.now.timestamp(), header.ttl, origin=self.plan.run)
-        ops: list[Op] = [Put(page_key(callback.run, "", number), raw) for number, raw in enumerate(callback.pages)]
+        created = self.second.timestamp()
+        info = RunInfo(header.name, header.size, header.leaves, created, header.ttl, origin=self.plan.run)
+        ops = [Put(page_key(callback.run, "", number), raw) for number, raw in enumerate(callback.pages)]
         ops.append(Put(Key(callback.run, RUN), pack(info)))
         return [*ops, Publish((flow.order(Order.START, Place("", 0), fed),))]
 
@@ -371,7 +408,7 @@ class _Flow:
         header = self.plan.header("")
         ops += let_go(self.plan.run, header)
         if single(self.plan) is None:
-            due = self.now + timedelta(seconds=header.ttl)
+            due = self.second + timedelta(seconds=header.ttl + 1)
             ops.append(Publish((self.order(Order.SWEEP, Place("", 0), due=due),)))
 
     # Entering: a node starts.
@@ -382,7 +419,7 @@ class _Flow:
         while True:
             fed = NO_INPUT if node.drop else fed
             if node.scope is not None and node.scope.within is not None:
-                due = self.now + timedelta(seconds=node.scope.within)
+                due = self.after(node.scope.within)
                 ops.append(Publish((self.order(Order.TIMEOUT, place, due=due),)))
             match node:
                 case Leaf():
@@ -445,7 +482,7 @@ class _Flow:
         source = None if fed.value is not None else fed.source
         message = Message(VERSION, Order.RUN, self.plan.run, place.segment, place.number, 1, fed.value, source, inline)
         wait = profile.delay + later
-        return self.parcel(message, profile.lane, self.now + timedelta(seconds=wait) if wait else None)
+        return Parcel(parcel_id(message), profile.lane, pack(message), self.after(wait) if wait else None)
 
     def order(self, order: Order, place: Place, fed: Fed = NO_INPUT, due: datetime | None = None) -> Parcel:
         """An internal message about a node."""
@@ -454,16 +491,8 @@ class _Flow:
         return self.parcel(message, CONTROL, due)
 
     def parcel(self, message: Message, lane: Lane, due: datetime | None) -> Parcel:
-        if due is not None and due <= self.now:
-            due = None
         return Parcel(parcel_id(message), lane, pack(message), due)
 
 
 NIL = b"\xc0"
 EMPTY = b"\x90"
-
-
-def failures(errors: Iterable[ErrorInfo], run: str, path: tuple[int, ...]) -> ErrorInfo:
-    """Gather the causes of a failed group, in index order."""
-    causes = tuple(errors)
-    return ErrorInfo(kind="group", run=run, path=path, causes=causes, message=f"{len(causes)} members failed")

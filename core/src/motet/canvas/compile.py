@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
-import attrs
 import msgspec
 
 from motet.canvas import plan
 from motet.canvas.plan import FANOUT, PAGE_BYTES, Callback, Header, Node, Page, Profile
-from motet.canvas.terms import Chain, Group, Recovered, Scope, Signature, Term
+from motet.canvas.terms import PLAIN, Chain, Group, Recovered, Scope, Signature, Term
 from motet.errors import TooLarge, UsageError
 from motet.identity import derive
 from motet.message import Place, pack
@@ -49,8 +48,7 @@ class Catalog(Protocol):
         ...
 
 
-@attrs.frozen(kw_only=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Whose plan it is, and what it hangs from."""
 
     run: str
@@ -65,14 +63,14 @@ class Origin:
 
 
 class CompiledPage(msgspec.Struct, frozen=True):
-    """One page, encoded, and the values too large for it, by name."""
+    """One page, encoded, and the values too large for it, by name. The first is there unencoded as well."""
 
     body: bytes
     values: tuple[tuple[str, bytes], ...] = ()
+    page: Page | None = None
 
 
-@attrs.frozen
-class Compiled:
+class Compiled(msgspec.Struct, frozen=True):
     """A plan about to be written. `pages` is read once."""
 
     origin: Origin
@@ -105,8 +103,12 @@ def compile_term(term: Term[Any, Any], origin: Origin, catalog: Catalog, *, ttl:
         origin.discard,
         origin.given,
     )
-    pages = compiler.pages(header, term)
-    first = next(pages)
+    if isinstance(term, Signature):
+        pages: Iterator[CompiledPage] = iter(())
+        first = compiler.page(header, [compiler.leaf(term, -1, 0, origin.fed, False)])
+    else:
+        pages = compiler.pages(header, term)
+        first = next(pages)
     return Compiled(origin, header, first, pages, compiler.plain(term, first))
 
 
@@ -145,10 +147,10 @@ class _Compiler:
         if isinstance(term, Signature):
             self.leaves += 1
             return 1
-        children = term.children
+        children, name = term.children, id(term)
         count = 1 + sum(self.span(child, depth + 1) for child in children)
         count += parts(len(children)) if isinstance(term, Group) else 0
-        self.spans[id(term)] = count
+        self.spans[name] = count
         return count
 
     def pages(self, header: Header, term: Term[Any, Any]) -> Iterator[CompiledPage]:
@@ -166,7 +168,8 @@ class _Compiler:
     def page(self, header: Header | None, nodes: list[Node]) -> CompiledPage:
         """Encode a page; its largest calls are kept apart until it fits."""
         base = self.index - len(nodes)
-        body = pack(Page(header, tuple(self.shared), tuple(nodes)))
+        page = Page(header, tuple(self.shared), tuple(nodes))
+        body = pack(page)
         while len(body) > PAGE_BYTES:
             sizes = [len(node.call) if isinstance(node, plan.Leaf) and not node.stored else 0 for node in nodes]
             largest = max(range(len(nodes)), key=sizes.__getitem__)
@@ -174,10 +177,11 @@ class _Compiler:
             if not isinstance(leaf, plan.Leaf) or not sizes[largest]:
                 raise TooLarge("a page of the plan", len(body), PAGE_BYTES)
             nodes[largest] = self.apart(leaf, base + largest)
-            body = pack(Page(header, tuple(self.shared), tuple(nodes)))
+            page = Page(header, tuple(self.shared), tuple(nodes))
+            body = pack(page)
         values = tuple(self.values)
         self.values, self.shared, self.profiles = [], [], {}
-        return CompiledPage(body, values)
+        return CompiledPage(body, values, page if header is not None else None)
 
     def apart(self, leaf: plan.Leaf, index: int) -> plan.Leaf:
         """Keep a leaf's arguments as a value of their own."""
@@ -264,7 +268,7 @@ class _Compiler:
 
     def scope(self, scope: Scope, here: int) -> plan.Scope | None:
         """Compile callbacks to runs of their own with derived ids."""
-        if scope == Scope():
+        if scope is PLAIN or scope == PLAIN:
             return None
         return plan.Scope(
             tuple(self.callback(each, here, f"s{number}") for number, each in enumerate(scope.on_success)),
@@ -283,9 +287,9 @@ class _Compiler:
 
     def plain(self, term: Term[Any, Any], first: CompiledPage) -> Profile | None:
         """Return the profile when the whole plan is one call that needs no record before its outcome."""
-        if not isinstance(term, Signature) or term.scope != Scope() or first.values or self.origin.parent:
+        if not isinstance(term, Signature) or first.page is None or first.values or self.origin.parent:
             return None
-        return plan.read_page(first.body).profiles[0]
+        return first.page.profiles[0] if term.scope is PLAIN or term.scope == PLAIN else None
 
 
 def capacity(members: int) -> int:

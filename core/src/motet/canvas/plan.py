@@ -8,6 +8,7 @@ so that no barrier has more than 256 slots.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import msgspec
@@ -208,30 +209,43 @@ class PagesNeeded(MotetError):
     """Raised when a plan is asked for a page it does not hold: load these, then ask again."""
 
     def __init__(self, keys: Sequence[tuple[str, int]]) -> None:
-        self.keys = tuple(keys)
+        self.keys: tuple[tuple[str, int], ...] = tuple(keys)
         super().__init__(self.keys)
 
     def __str__(self) -> str:
         return f"pages {self.keys} of the plan are not loaded"
 
 
-class Plan:
-    """The pages of one run that are at hand. A look at any other raises `PagesNeeded`."""
+Completion: TypeAlias = tuple[Sequence[Any], Sequence[Any], datetime, datetime | None]
+"""What a barrier's completion does when it is well and when it is not, and the time for which that was worked out: a
+second, or just one moment in it."""
 
-    __slots__ = ("inline", "pages", "run")
+
+class Plan:
+    """The pages of one run that are at hand. A look at any other raises `PagesNeeded`.
+
+    A plan also keeps what `advance` has worked out of it and would work out again for the next node: `completions` of
+    barriers, and the `marks` that stop a scope.
+    """
+
+    __slots__ = ("completions", "inline", "marks", "pages", "run")
 
     def __init__(self, run: str) -> None:
-        self.run = run
+        self.run: str = run
         self.pages: dict[tuple[str, int], Page] = {}
         self.inline: dict[str, bytes] = {}
+        self.completions: dict[tuple[Place, int], Completion] = {}
+        self.marks: dict[Place, tuple[Key, ...]] = {}
 
-    def add(self, segment: str, number: int, raw: bytes) -> None:
+    def add(self, segment: str, number: int, raw: bytes, page: Page | None = None) -> None:
         """Take a page in; a segment of one small page is kept as bytes too, to travel with its messages.
+
+        Whoever has just encoded `raw` gives the `page` that it is.
 
         Raises:
             DecodeError: The bytes are not a page.
         """
-        page = read_page(raw)
+        page = page or read_page(raw)
         self.pages[segment, number] = page
         header = page.header
         if header is None:
@@ -259,9 +273,12 @@ class Plan:
 
     def node(self, place: Place) -> Node:
         """Return the node at a place."""
-        page = self.page(place.segment, place.number // FANOUT)
+        segment, index = place
+        number = index // FANOUT
         try:
-            return page.nodes[place.number % FANOUT]
+            return self.pages[segment, number].nodes[index % FANOUT]
+        except KeyError:
+            raise PagesNeeded([(segment, number)]) from None
         except IndexError:
             raise DecodeError(f"plan of {self.run} has no node {place}") from None
 

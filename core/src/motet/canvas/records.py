@@ -8,8 +8,9 @@ from functools import lru_cache
 import msgspec
 
 from motet.canvas.plan import Header, Leaf, Plan
-from motet.message import Key, Message, Parcel, Place, pack
+from motet.message import Key, Message, Parcel, Place, Record, pack
 from motet.options import CONTROL
+from motet.program import Drop, Once, Op
 
 __all__ = [
     "INPUT",
@@ -22,7 +23,9 @@ __all__ = [
     "claim_key",
     "closed_key",
     "control",
+    "let_go",
     "lifetime",
+    "only",
     "outcome_key",
     "parcel_id",
     "single",
@@ -50,7 +53,8 @@ class RunInfo(msgspec.Struct, frozen=True, array_like=True):
 
 def outcome_key(run: str, place: Place) -> Key:
     """Where a node's outcome is kept."""
-    return Key(run, f"o.{place}")
+    segment, number = place
+    return Key(run, f"o.{segment}.{number}" if segment else f"o.{number}")
 
 
 def barrier_key(run: str, place: Place) -> Key:
@@ -93,9 +97,22 @@ def lifetime(ttl: float) -> timedelta:
     return timedelta(seconds=ttl)
 
 
+def only(run: str, header: Header, record: Record) -> Once:
+    """The one record of a run of one call. It expires by itself; nothing is around it, and nothing waits for it."""
+    if header.discard and record.value is not None:
+        record = Record(record.state, at=record.at)
+    return Once(Key(run, ROOT_OUTCOME), pack(record), lifetime(header.ttl), True)
+
+
+def let_go(run: str, header: Header) -> list[Op]:
+    """A run has ended that read from another one's records: that one may be swept."""
+    return [Drop(Key(header.kin, f"k.{run}"))] if header.kin else []
+
+
 def parcel_id(message: Message) -> str:
     """Name a message so that the same one, published again, is known while the first is queued."""
-    return f"{message.run}:{message.place}:{message.order}{message.attempt}"
+    place = f"{message.segment}.{message.node}" if message.segment else message.node
+    return f"{message.run}:{place}:{message.order}{message.attempt}"
 
 
 def control(message: Message, due: datetime | None = None, *, suffix: str = "") -> Parcel:

@@ -216,7 +216,8 @@ class Signature(Term[I, V]):
             getattr(self, name) == getattr(other, name) for name in self.__match_args__ + COMPARED
         )
 
-    __hash__ = Term.__hash__
+    def __hash__(self) -> int:
+        return super().__hash__()
 
     def to_mapping(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"task": self.task, "args": list(self.args), "kwargs": dict(self.kwargs)}
@@ -342,10 +343,9 @@ class Recovered(Term[I, V]):
         return {"recover": self.inner.to_mapping(), "handler": self.handler.to_mapping(), **self._scope_mapping()}
 
 
-def _term(value: object) -> Term[Any, Any]:
+def _term(value: Any) -> Term[Any, Any]:
     if isinstance(value, Term):
-        term: Term[Any, Any] = value
-        return term
+        return value  # pyright: ignore[reportUnknownVariableType]  # a term of whatever
     if inspect.iscoroutine(value):
         value.close()
         raise TypeError("a submitted call is no term: put brackets round the composition, (a | b).submit()")

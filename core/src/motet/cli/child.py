@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "run"]
 
-log = logging.getLogger("motet.worker")
+log: logging.Logger = logging.getLogger("motet.worker")
 
 
 def main() -> None:

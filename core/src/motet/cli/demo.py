@@ -130,14 +130,14 @@ class Lines:
     """Progress for a file or a pipe."""
 
     def __init__(self) -> None:
-        self.next = 0.0
-        self.told = False
+        self.next: float = 0.0
+        self.told: bool = False
 
     def __call__(self, job: Job) -> None:
         """Write a line when a quarter more is done, and when a worker was killed."""
         if job.done >= self.next * job.calls:
             click.echo(f"{job.seconds:5.1f} s  {job.done} of {job.calls} calls done")
-            self.next = job.done / job.calls + 0.25
+            self.next = min(job.done / job.calls + 0.25, 1.0) if job.done < job.calls else 2.0
         if job.evidence.killed and not self.told:
             self.told = True
             click.echo(f"{job.seconds:5.1f} s  killed worker {job.evidence.killed} with SIGKILL")

@@ -17,7 +17,7 @@ HISTORY = "MOTET_DEMO_HISTORY"
 """The variable that names the file where executions are noted."""
 
 # A short lease, so that what a killed worker held comes back while you watch.
-app = Motet("sqlite:///motet-demo.db", lease=1)
+app: Motet = Motet("sqlite:///motet-demo.db", lease=1)
 
 
 @app.task

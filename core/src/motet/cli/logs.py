@@ -61,10 +61,10 @@ class JsonLines(logging.Formatter):
 
 def structured(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
     """Split a record into the event's words and its named values."""
-    args = record.args if isinstance(record.args, tuple) else ()
+    args = record.args
     template = str(record.msg)
     places = list(FIELD.finditer(template))
-    if len(places) != len(args):
+    if not isinstance(args, tuple) or len(places) != len(args):
         return record.getMessage(), {}
     fields: dict[str, Any] = {}
     words, end = "", 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_queues", "pause", "purge", "queue", "resume"]
 
-queue = LazyGroup(
+queue: LazyGroup = LazyGroup(
     "queue",
     help="Look at queues, pause, resume and empty them.",
     verbs={

@@ -14,8 +14,8 @@ class Watch:
     """The `.py` files below some folders; hidden folders and virtual environments are left out."""
 
     def __init__(self, folders: Iterable[str]) -> None:
-        self.folders = tuple(folders)
-        self.seen = self.look()
+        self.folders: tuple[str, ...] = tuple(folders)
+        self.seen: dict[str, int] = self.look()
 
     def changed(self) -> str | None:
         """Name a file that was changed, added or removed since the last call."""

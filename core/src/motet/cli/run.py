@@ -22,7 +22,7 @@ __all__ = ["cancel", "list_runs", "run", "show", "watch"]
 
 COLOURS = {"success": "green", "failure": "red", "cancelled": "yellow", "running": "cyan"}
 
-run = LazyGroup(
+run: LazyGroup = LazyGroup(
     "run",
     help="Look at runs, wait for them, cancel them.",
     verbs={

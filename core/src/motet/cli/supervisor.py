@@ -25,9 +25,9 @@ from motet.cli.reload import Watch
 
 __all__ = ["Supervisor"]
 
-log = logging.getLogger("motet.supervisor")
+log: logging.Logger = logging.getLogger("motet.supervisor")
 
-LEEWAY = 5.0
+LEEWAY = 3.0
 """Seconds beyond the grace after which a child that does not end is killed: its loop is stuck."""
 STAGGER = 2.0
 """The first child starts alone, so that what is wrong with the app is said once; the others wait this long for it."""
@@ -46,7 +46,7 @@ class Slot:
         self.process: subprocess.Popen[bytes] | None = None
         self.link: socket.socket | None = None
         self.ready = False
-        self.started = 0.0
+        self.started: float = 0.0
         self.crashes = 0
         self.kill_at: float | None = None
 
@@ -70,18 +70,18 @@ class Supervisor:
         watch: Sequence[str] = (),
     ) -> None:
         self.target = target
-        self.settings = dict(settings)
+        self.settings: dict[str, Any] = dict(settings)
         self.grace = grace
         self.burst = burst
-        self.watch = Watch(watch) if watch else None
-        self.look_at = time.monotonic() + LOOK
+        self.watch: Watch | None = Watch(watch) if watch else None
+        self.look_at: float = time.monotonic() + LOOK
         start = time.monotonic()
-        self.slots = [Slot(start + (STAGGER if number else 0.0)) for number in range(workers)]
+        self.slots: list[Slot] = [Slot(start + (STAGGER if number else 0.0)) for number in range(workers)]
         self.signals: list[int] = []
         self.wakeup: int = -1
-        self.booted = False
-        self.stopping = False
-        self.code = OK
+        self.booted: bool = False
+        self.stopping: bool = False
+        self.code: int = OK
 
     def run(self) -> int:
         """Supervise; return the exit code: 0 after a clean stop."""
@@ -284,4 +284,4 @@ def _parental_bond() -> Callable[[], None] | None:
     return bind
 
 
-die_with_parent = _parental_bond()
+die_with_parent: Callable[[], None] | None = _parental_bond()

@@ -189,6 +189,14 @@ class Client:
             sum(part.total for part in parts), sum(part.completed for part in parts), sum(part.failed for part in parts)
         )
 
+    async def said(self, run: str, place: Place) -> tuple[int, int] | None:
+        """What the call at a node last said of its progress, while it has not ended."""
+        raw, ended = await self.backend.store.get([Key(run, f"g.{place}"), outcome_key(run, place)])
+        if raw is None or ended is not None:
+            return None
+        done, total = msgspec.msgpack.decode(raw, type=tuple[int, int])
+        return done, total
+
     async def progress(self, run: str, place: Place) -> Counts:
         """Count the calls below a node that have ended; derived from records, so duplicates cannot inflate it."""
         node = await self.node(run, place)

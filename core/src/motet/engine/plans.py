@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from motet.canvas.plan import Page, PagesNeeded, Plan, page_key
+from motet.canvas.plan import PagesNeeded, Plan, page_key
 from motet.errors import StateLost
 from motet.ports import Store
 
@@ -23,18 +23,30 @@ class Plans:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.kept: OrderedDict[tuple[str, str, int], tuple[Page, bytes | None]] = OrderedDict()
+        self.kept: OrderedDict[str, Plan] = OrderedDict()
 
     def of(self, run: str, segment: str = "", inline: bytes = b"") -> Plan:
-        """Return a plan that knows the page that travelled, if any.
+        """Return a plan that knows the page that travelled, if any; else the one that others of the run use too.
 
         Raises:
             DecodeError: The page is none.
         """
-        plan = Plan(run)
         if inline:
+            plan = Plan(run)
             plan.add(segment, 0, inline)
-        return plan
+            return plan
+        known = self.kept.get(run)
+        if known is None:
+            known = self.kept[run] = Plan(run)
+            self._forget()
+        else:
+            self.kept.move_to_end(run)
+        return known
+
+    def _forget(self) -> None:
+        """Let go of the plans used least recently. Whoever works with one keeps it whole; the next gets a new one."""
+        while self.kept and (len(self.kept) > KEPT or sum(len(plan.pages) for plan in self.kept.values()) > KEPT):
+            self.kept.popitem(last=False)
 
     async def ask(self, plan: Plan, question: Callable[[Plan], T]) -> T:
         """Ask the pure core about a plan, loading pages until it can answer.
@@ -50,20 +62,9 @@ class Plans:
 
     async def load(self, plan: Plan, keys: Sequence[tuple[str, int]]) -> None:
         """Add pages to a plan."""
-        for segment, number in keys:
-            at = (plan.run, segment, number)
-            known = self.kept.get(at)
-            if known is None:
-                (raw,) = await self.store.get([page_key(*at)])
-                if raw is None:
-                    raise StateLost(plan.run, f"page {number} of the plan")
-                plan.add(segment, number, raw)
-                self.kept[at] = plan.pages[segment, number], plan.inline.get(segment)
-                if len(self.kept) > KEPT:
-                    self.kept.popitem(last=False)
-                continue
-            self.kept.move_to_end(at)
-            page, inline = known
-            plan.pages[segment, number] = page
-            if inline is not None:
-                plan.inline[segment] = inline
+        pages = await self.store.get([page_key(plan.run, *key) for key in keys])
+        for (segment, number), raw in zip(keys, pages, strict=True):
+            if raw is None:
+                raise StateLost(plan.run, f"page {number} of the plan")
+            plan.add(segment, number, raw)
+        self._forget()

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import attrs
+import msgspec
 
 from motet.canvas import advance
 from motet.canvas.compile import Catalog, Compiled, CompiledPage, Origin, compile_term
@@ -19,13 +20,15 @@ from motet.canvas.terms import Term
 from motet.errors import Unavailable, UsageError
 from motet.failpoints import hit
 from motet.identity import check_id, derive
-from motet.message import VERSION, Key, Message, Order
+from motet.message import VERSION, Key, Message, Order, Parcel
 from motet.options import aware, instant, seconds
 from motet.ports import Backend, Clock, Entry, Ids
 from motet.program import Op, Put
 
 __all__ = ["Submitter", "spawned"]
 
+CALLS = 1000
+"""Runs handed over in one call."""
 BATCH = 32
 """Pages written in one call: about 1 MiB, and no transaction over 100 ms on SQLite."""
 PENDING = timedelta(hours=1)
@@ -64,21 +67,30 @@ class Submitter:
     async def submit_many(self, terms: Sequence[Term[Any, Any]]) -> list[str]:
         """Submit many terms in as few round trips as the backend allows; each is a run of its own."""
         runs: list[str] = []
+        calls: list[Parcel] = []
         entries: list[Entry] = []
         for term in terms:
-            prepared = self.prepare(term, {})
+            prepared = self.prepare(term)
             runs.append(prepared.run)
-            if (entry := self.at_once(prepared)) is not None:
+            if prepared.compiled.plain is not None:
+                calls.append(advance.called(prepared.plan, prepared.now))
+            elif (entry := self.at_once(prepared)) is not None:
                 entries.append(entry)
             else:
                 await self.send(prepared)
-        with anyio.fail_after(self.timeout.total_seconds() * (1 + len(entries) / 10_000)):
-            for start in range(0, len(entries), 1000):
-                await self.backend.settler.settle(entries[start : start + 1000])
+        with anyio.fail_after(self.timeout.total_seconds() * (1 + len(runs) / 10_000)):
+            for start in range(0, len(calls), CALLS):
+                await self.backend.transport.publish(calls[start : start + CALLS])
+            for start in range(0, len(entries), CALLS):
+                await self.backend.settler.settle(entries[start : start + CALLS])
         return runs
 
-    def prepare(self, term: Term[Any, Any], options: Submission) -> Prepared:
+    def prepare(self, term: Term[Any, Any], options: Submission | None = None) -> Prepared:
         """Compile a term with its options; no I/O."""
+        if not options:
+            run, ttl = self.ids.new(), self.ttl_of(term)
+            compiled = compile_term(term, Origin(run=run, discard=not ttl), self.catalog, ttl=ttl or self.marker_ttl)
+            return Prepared.of(compiled, None, self.clock.now())
         given: dict[str, Any] = dict(options)
         run = self.run_id(given)
         due = self.due(given)
@@ -88,7 +100,7 @@ class Submitter:
         kept = ttl or self.marker_ttl
         origin = Origin(run=run, discard=not ttl, given="id" in given or "unique" in given)
         compiled = compile_term(chosen, origin, self.catalog, ttl=kept)
-        return Prepared(run, compiled, due, self.clock.now(), first_page(run, compiled))
+        return Prepared.of(compiled, due, self.clock.now())
 
     def ttl_of(self, term: Term[Any, Any]) -> float:
         """A single call keeps its result as its task says; a composition as the app says."""
@@ -163,15 +175,21 @@ class Submitter:
 OUTER = {"id", "unique", "delay", "eta", "result_ttl"}
 
 
-@attrs.frozen
-class Prepared:
-    """A run that is ready to be sent."""
+class Prepared(msgspec.Struct, frozen=True):
+    """A run that is ready to be sent. `plan` knows its first page."""
 
     run: str
     compiled: Compiled
+    plan: Plan
     due: datetime | None
     now: datetime
-    plan: Plan
+
+    @classmethod
+    def of(cls, compiled: Compiled, due: datetime | None, now: datetime) -> Prepared:
+        run, first = compiled.origin.run, compiled.first
+        plan = Plan(run)
+        plan.add("", 0, first.body, first.page)
+        return cls(run, compiled, plan, due, now)
 
     @property
     def given(self) -> bool:
@@ -186,13 +204,6 @@ class Prepared:
         return RunInfo(header.name, header.size, header.leaves, created, header.ttl, self.given)
 
 
-def first_page(run: str, compiled: Compiled) -> Plan:
-    """The plan as far as starting it needs: the rest is loaded by whoever goes on."""
-    plan = Plan(run)
-    plan.add("", 0, compiled.first.body)
-    return plan
-
-
 def page_puts(run: str, segment: str, number: int, page: CompiledPage) -> list[Put]:
     """The records of one page: its large values first."""
     values = [Put(Key(run, name), value) for name, value in page.values]
@@ -202,7 +213,7 @@ def page_puts(run: str, segment: str, number: int, page: CompiledPage) -> list[P
 def spawned(term: Term[Any, Any], run: str, catalog: Catalog, now: datetime, ttl: float) -> list[Op]:
     """The ops that submit a term from inside a settlement, as a run of its own."""
     compiled = compile_term(term, Origin(run=run), catalog, ttl=ttl)
-    prepared = Prepared(run, compiled, None, now, first_page(run, compiled))
+    prepared = Prepared.of(compiled, None, now)
     if compiled.plain is not None:
         return list(advance.call(prepared.plan, now))
     ops: list[Op] = []

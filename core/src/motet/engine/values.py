@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
-from motet.canvas.advance import failures
 from motet.canvas.plan import Part, Plan
 from motet.canvas.records import outcome_key
 from motet.engine.plans import Plans
@@ -115,3 +114,9 @@ def array(values: Sequence[bytes]) -> bytes:
     else:
         head = b"\xdd" + count.to_bytes(4)
     return head + b"".join(values)
+
+
+def failures(errors: Iterable[ErrorInfo], run: str, path: tuple[int, ...]) -> ErrorInfo:
+    """Gather the causes of a failed group, in index order."""
+    causes = tuple(errors)
+    return ErrorInfo(kind="group", run=run, path=path, causes=causes, message=f"{len(causes)} members failed")

@@ -55,7 +55,7 @@ class MemoryBackend:
 
     def __init__(self, world: World, *, ordered: bool = False) -> None:
         self.world = world
-        self.capabilities = Capabilities(name="memory", shared=False, atomic=not ordered, durable=False)
+        self.capabilities: Capabilities = Capabilities(name="memory", shared=False, atomic=not ordered, durable=False)
         self.transport = self
         self.store = self
         self.timers = self
@@ -205,7 +205,7 @@ class MemoryWakeups:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.event = anyio.Event()
+        self.event: anyio.Event = anyio.Event()
 
     def set(self) -> None:
         self.event.set()

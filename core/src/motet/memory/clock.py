@@ -21,9 +21,9 @@ class VirtualClock:
 
     def __init__(self, start: datetime = START) -> None:
         self.start = start
-        self.elapsed = 0.0
+        self.elapsed: float = 0.0
         self.sleepers: list[tuple[float, int, anyio.Event]] = []
-        self.counter = itertools.count()
+        self.counter: itertools.count[int] = itertools.count()
 
     def now(self) -> datetime:
         return self.start + timedelta(seconds=self.elapsed)
@@ -74,4 +74,4 @@ class JumpingClock(VirtualClock):
         with anyio.move_on_after(0.001):
             await event.wait()
             return
-        self.elapsed += seconds
+        self.elapsed: float = self.elapsed + seconds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import secrets
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -69,11 +69,18 @@ class SystemClock:
 
 
 class RandomIds:
-    """Ids of 48 bits of milliseconds and 80 random bits, as in UUID version 7."""
+    """Ids of milliseconds and 80 random bits, as in UUID version 7: 8 characters and 14."""
+
+    def __init__(self) -> None:
+        self._last = 0, ""
 
     def new(self) -> str:
         milliseconds = time.time_ns() // 1_000_000
-        return shorten((milliseconds << 80) | secrets.randbits(80))
+        known, prefix = self._last
+        if known != milliseconds:
+            prefix = shorten(milliseconds, 8)
+            self._last = milliseconds, prefix
+        return prefix + shorten(int.from_bytes(os.urandom(10)), 14)
 
 
 class SystemRng:

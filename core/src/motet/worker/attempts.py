@@ -29,8 +29,8 @@ class Slot:
     __slots__ = ("attempt", "delivery", "scope", "wake")
 
     def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.wake = anyio.Event()
+        self.scope: anyio.CancelScope = anyio.CancelScope()
+        self.wake: anyio.Event = anyio.Event()
         self.delivery: Delivery | None = None
         self.attempt: Attempt | None = None
 

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
@@ -85,7 +86,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 _request = msgspec.msgpack.Decoder(Request)
-read_answer = msgspec.msgpack.Decoder(Answer).decode
+read_answer: Callable[[bytes], Answer] = msgspec.msgpack.Decoder(Answer).decode
 
 
 def serve(connection: Line) -> None:

@@ -28,7 +28,7 @@ from motet.worker.threads import ThreadSlots
 
 __all__ = ["Handler"]
 
-log = logging.getLogger("motet.worker")
+log: logging.Logger = logging.getLogger("motet.worker")
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from motet.ports import Transport
 
 __all__ = ["LeaseKeeper"]
 
-log = logging.getLogger("motet.worker")
+log: logging.Logger = logging.getLogger("motet.worker")
 
 
 class LeaseKeeper:
@@ -26,13 +26,13 @@ class LeaseKeeper:
         self, transport: Transport, lease: timedelta, stall_limit: timedelta, held: Callable[[], list[str]]
     ) -> None:
         self.transport = transport
-        self.interval = lease.total_seconds() / 3
-        self.stall_limit = stall_limit.total_seconds()
+        self.interval: float = lease.total_seconds() / 3
+        self.stall_limit: float = stall_limit.total_seconds()
         self.held = held
         self.lost: deque[str] = deque()
-        self.seen = time.monotonic()
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._renew, name="motet-leases", daemon=True)
+        self.seen: float = time.monotonic()
+        self.stopped: threading.Event = threading.Event()
+        self.thread: threading.Thread = threading.Thread(target=self._renew, name="motet-leases", daemon=True)
 
     def start(self) -> None:
         """Begin to renew."""

@@ -21,7 +21,7 @@ from motet.engine.control import Control
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import BackendError
-from motet.options import CONTROL, Size
+from motet.options import CONTROL, Lane, Size
 from motet.ports import Backend, Clock, Delivery, Ids, Rng
 from motet.registry import Registry
 from motet.worker.attempts import Reason, Slot
@@ -37,7 +37,7 @@ from motet.worker.threads import ThreadSlots
 
 __all__ = ["Options", "Worker"]
 
-log = logging.getLogger("motet.worker")
+log: logging.Logger = logging.getLogger("motet.worker")
 
 TURN = 0.05
 """Seconds between two looks at timeouts."""
@@ -67,15 +67,15 @@ class Worker:
     ) -> None:
         self.backend = backend
         self.options = options
-        self.lanes = options.lanes
+        self.lanes: tuple[Lane, ...] = options.lanes
         self.clock = clock
         self.rng = rng
         plans = Plans(backend.store)
         values = Values(backend.store, plans)
-        self.cancelled = CancelledScopes(backend.store)
+        self.cancelled: CancelledScopes = CancelledScopes(backend.store)
         control = Control(backend, plans, values, clock)
-        self.settling = Settling(backend, control, self._settled)
-        self.handler = Handler(
+        self.settling: Settling = Settling(backend, control, self._settled)
+        self.handler: Handler = Handler(
             worker=self,
             resolver=Resolver(registry, plans, values, self.cancelled),
             executor=Executor(registry, ids, tracebacks=options.tracebacks),
@@ -89,18 +89,20 @@ class Worker:
         self.group: TaskGroup
         self.ready: deque[Delivery] = deque()
         self.quarantine: deque[Delivery] = deque()
-        self.alone = ""
+        self.alone: str = ""
         self.held: dict[str, Delivery] = {}
         self.unfinished: list[Delivery] = []
         self.slots: list[Slot] = []
         self.idle: list[Slot] = []
-        self.waking = False
-        self.active = 0
+        self.waking: bool = False
+        self.active: int = 0
         self.stirred: anyio.Event | None = None
-        self.stopping = False
+        self.stopping: bool = False
         self.feeding: anyio.CancelScope | None = None
-        self.leases = LeaseKeeper(backend.transport, options.lease, options.stall_limit, lambda: list(self.held))
-        self.polled = clock.monotonic()
+        self.leases: LeaseKeeper = LeaseKeeper(
+            backend.transport, options.lease, options.stall_limit, lambda: list(self.held)
+        )
+        self.polled: float = clock.monotonic()
 
     def stop(self) -> None:
         """Take nothing more; what runs has `grace` to end."""

@@ -7,14 +7,19 @@ from datetime import timedelta
 
 import attrs
 
-from motet.options import CONTROL, Lane, Priority, Size
+from motet.options import CONTROL, Lane, Priority, Size, seconds
 
 __all__ = ["Options"]
 
 
+def duration(value: float | timedelta) -> timedelta:
+    """Read a public duration."""
+    return timedelta(seconds=seconds(value))
+
+
 @attrs.frozen(kw_only=True)
 class Options:
-    """How a worker works.
+    """How a worker works. Durations are seconds or `timedelta`.
 
     With `burst` it ends when nothing is left that is ready or held, here or elsewhere. What is parked for later waits
     for the next worker, retries included.
@@ -26,9 +31,9 @@ class Options:
     queues: tuple[str, ...] = ("default",)
     sizes: tuple[Size, ...] = tuple(Size)
     burst: bool = False
-    grace: timedelta = timedelta(seconds=30)
-    lease: timedelta = timedelta(seconds=15)
-    stall_limit: timedelta = timedelta(seconds=60)
+    grace: timedelta = attrs.field(default=timedelta(seconds=30), converter=duration)
+    lease: timedelta = attrs.field(default=timedelta(seconds=15), converter=duration)
+    stall_limit: timedelta = attrs.field(default=timedelta(seconds=60), converter=duration)
     tracebacks: bool = False
     lease_thread: bool = True
 

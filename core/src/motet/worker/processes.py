@@ -39,7 +39,7 @@ METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods()
 REAP = 2.0
 """Seconds to wait for a process that has been killed."""
 
-read_progress = msgspec.msgpack.Decoder(tuple[int, int]).decode
+read_progress: Callable[[bytes], tuple[int, int]] = msgspec.msgpack.Decoder(tuple[int, int]).decode
 read_term: Callable[[bytes], Any] = codec.decode
 
 
@@ -111,11 +111,12 @@ class Child:
     def __init__(self) -> None:
         context: Any = multiprocessing.get_context(METHOD)
         ends: tuple[Line, Line] = context.Pipe()
-        self.connection, self.end = ends
+        self.connection: Line = ends[0]
+        self.end: Line = ends[1]
         self.process: BaseProcess = context.Process(target=serve, args=(self.end,), name="motet-task")
-        self.killed = False
-        self.reaped = False
-        self.reaping = threading.Lock()
+        self.killed: bool = False
+        self.reaped: bool = False
+        self.reaping: threading.Lock = threading.Lock()
 
     def ask(self, request: bytes, begun: Callable[[], None], note: Callable[[int, int], None]) -> bytes | None:
         """Send a request, and wait for the answer; None when the process has died."""

@@ -32,7 +32,7 @@ from motet.worker.resolve import Job
 
 __all__ = ["Decider", "Settling", "Waiting"]
 
-log = logging.getLogger("motet.worker")
+log: logging.Logger = logging.getLogger("motet.worker")
 
 INLINE = 16 * 1024
 PARKED = frozenset({Kind.UNKNOWN_TASK, Kind.WORKER_LOST, Kind.MALFORMED, Kind.SETTLE_ERROR})
@@ -136,7 +136,7 @@ class Settling:
         self.settled = settled
         self.queue: list[Waiting] = []
         self.flight: list[Waiting] = []
-        self.arrived = anyio.Event()
+        self.arrived: anyio.Event = anyio.Event()
 
     def report(self, waiting: Waiting) -> None:
         """Have an entry settled soon."""

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
-from motet.worker.wakeup import loop_waker
+from motet.worker.wakeup import Waker, loop_waker
 
 __all__ = ["ThreadSlots"]
 
-log = logging.getLogger("motet.worker")
+log: logging.Logger = logging.getLogger("motet.worker")
 
 Work = Callable[[], Any]
 Done = Callable[[Any], None]
@@ -27,10 +27,10 @@ class ThreadSlots:
         self.limit = limit
         self.jobs: queue.SimpleQueue[tuple[Context, Work, Done] | None] = queue.SimpleQueue()
         self.results: deque[tuple[Done, Any]] = deque()
-        self.wake = loop_waker()
-        self.woken = False
-        self.threads = 0
-        self.waiting = 0
+        self.wake: Waker = loop_waker()
+        self.woken: bool = False
+        self.threads: int = 0
+        self.waiting: int = 0
 
     def start(self, work: Work, done: Done) -> None:
         """Run `work` in a thread, in a copy of this context; it must not raise."""

@@ -11,7 +11,7 @@ from contextvars import copy_context
 
 import sniffio
 
-__all__ = ["loop_waker"]
+__all__ = ["Waker", "loop_waker"]
 
 Waker = Callable[[Callable[[], None]], object]
 
