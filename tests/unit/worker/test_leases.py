@@ -26,12 +26,12 @@ async def die_with(app: Motet, clock: VirtualClock, count: int = 1) -> None:
 
 
 async def test_r59_a_task_that_blocks_the_loop_for_three_leases_runs_once(app: Motet, calls: list[Any]) -> None:
-    app.lease = timedelta(seconds=0.15)
+    app.lease = timedelta(seconds=0.3)
 
     @app.task
     async def blocks() -> None:
         calls.append(1)
-        time.sleep(0.45)  # noqa: ASYNC251 - the point
+        time.sleep(0.9)  # noqa: ASYNC251 - the point
 
     @app.task
     async def waits() -> None:
@@ -47,12 +47,12 @@ async def test_r59_a_task_that_blocks_the_loop_for_three_leases_runs_once(app: M
 
 
 async def test_r59_a_long_task_keeps_its_lease(app: Motet, calls: list[Any]) -> None:
-    app.lease = timedelta(seconds=0.1)
+    app.lease = timedelta(seconds=0.3)
 
     @app.task
     async def long() -> None:
         calls.append(1)
-        await anyio.sleep(0.35)
+        await anyio.sleep(1.0)
 
     async with app:
         await long.delay()

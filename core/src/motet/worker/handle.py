@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import attrs
+from anyio.abc import TaskGroup
 
 from motet.context import running
 from motet.engine.control import Control
@@ -44,6 +45,7 @@ class Host(Protocol):
     settling: Settling
     threads: ThreadSlots
     slots: list[Slot]
+    group: TaskGroup
 
     def finished(self) -> None:
         """One delivery less is active."""
@@ -55,10 +57,6 @@ class Host(Protocol):
 
     def hand_back(self, delivery: Delivery) -> None:
         """Give a delivery back, uncharged, when the worker ends."""
-        ...
-
-    def run_later(self, step: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        """Run a step outside the slots."""
         ...
 
 
@@ -250,7 +248,7 @@ class Handler:
         if report is not None:
             self.worker.settling.report(report)
         else:
-            self.worker.run_later(self.conclude_later, job, outcome, spawns)
+            self.worker.group.start_soon(self.conclude_later, job, outcome, spawns)
 
     async def conclude_later(self, job: Job, outcome: Outcome, spawns: Sequence[Any]) -> None:
         report = await self.conclude_slowly(job, outcome, spawns)
@@ -266,34 +264,38 @@ class Handler:
 
     def sweep(self, now: float) -> None:
         """Give up attempts whose time is up."""
-        for attempt in [each for each in self.timed if each.expired(now)]:
-            self.give_up(attempt, Reason.TIMEOUT)
+        self.give_up([attempt for attempt in self.timed if attempt.expired(now)], Reason.TIMEOUT)
 
     def lose(self, delivery: Delivery) -> None:
         """Give an attempt up whose message is another worker's by now: it must not settle."""
-        for attempt in self.attempts():
-            if attempt.job.delivery.receipt == delivery.receipt:
-                self.give_up(attempt, Reason.LOST)
+        mine = [attempt for attempt in self.attempts() if attempt.job.delivery.receipt == delivery.receipt]
+        self.give_up(mine, Reason.LOST)
 
     async def stop_cancelled(self) -> None:
         """Give up attempts in scopes that were cancelled."""
         runs = self.resolver.cancelled.runs
         named = [attempt for attempt in self.attempts() if attempt.job.message.run in runs]
-        covered = [attempt for attempt in named if await self.resolver.covered(attempt.job)]
-        # All at once: the thread that one of them leaves must not begin the next.
-        for attempt in covered:
-            self.give_up(attempt, Reason.CANCELLED)
+        self.give_up([attempt for attempt in named if await self.resolver.covered(attempt.job)], Reason.CANCELLED)
 
-    def give_up(self, attempt: Attempt, reason: Reason) -> None:
-        """End an attempt early: cancel its slot; a thread can only be told, and what it comes to is settled now."""
-        slot = attempt.slot
-        if attempt.reason is not None or (slot.attempt is not attempt if slot else attempt not in self.in_threads):
-            return
-        attempt.reason = reason
-        self.timed.discard(attempt)
-        if slot is not None:
-            slot.scope.cancel()
-            return
+    def give_up(self, attempts: Iterable[Attempt], reason: Reason) -> None:
+        """End attempts early: cancel their slots; threads can only be told, and what they come to is settled now."""
+        current = [attempt for attempt in attempts if attempt.reason is None and self.goes_on(attempt)]
+        # All are marked before any is told: the thread that one of them leaves must not begin the next.
+        for attempt in current:
+            attempt.reason = reason
+        for attempt in current:
+            self.timed.discard(attempt)
+            if attempt.slot is not None:
+                attempt.slot.scope.cancel()
+            else:
+                self.tell(attempt, reason)
+
+    def goes_on(self, attempt: Attempt) -> bool:
+        """Whether an attempt has not ended meanwhile."""
+        return attempt in self.in_threads if attempt.slot is None else attempt.slot.attempt is attempt
+
+    def tell(self, attempt: Attempt, reason: Reason) -> None:
+        """Settle what a thread was given up for; it can see for itself that it was."""
         job = attempt.job
         log.warning("%s: task=%s run=%s goes on in its thread", reason.value, job.profile.task, job.message.run)
         outcome = self.come_to(attempt)

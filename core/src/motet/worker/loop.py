@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
@@ -44,12 +44,11 @@ TURN = 0.05
 FOLLOW = 0.5
 """Seconds between two looks at cancelled scopes; a cancel is seen within a second (I6)."""
 POLL = timedelta(seconds=5)
+BURST = timedelta(milliseconds=20)
 BACKLOG = 2
 """So many times the concurrency may be held: what runs, and what has ended and is being settled."""
 UNWIND = 5.0
-"""Seconds that cancelled tasks get to clean up before what they held is given back."""
-LAST_WORDS = 5.0
-"""Seconds to settle and to give back when the worker is cancelled itself."""
+"""Seconds that cancelled tasks get to clean up, and then the worker to settle and to give back what they held."""
 
 
 class Worker:
@@ -98,7 +97,8 @@ class Worker:
         self.waking: bool = False
         self.active: int = 0
         self.stirred: anyio.Event | None = None
-        self.stopping: anyio.Event = anyio.Event()
+        self.stopping: bool = False
+        self.feeding: anyio.CancelScope | None = None
         self.leases: LeaseKeeper = LeaseKeeper(
             backend.transport, options.lease, options.stall_limit, lambda: list(self.held)
         )
@@ -106,7 +106,9 @@ class Worker:
 
     def stop(self) -> None:
         """Take nothing more; what runs has `grace` to end."""
-        self.stopping.set()
+        self.stopping = True
+        if self.feeding is not None:
+            self.feeding.cancel()
 
     def alive(self, limit: timedelta) -> bool:
         """Say whether the broker was asked for work within `limit`, or the worker has all that it can do."""
@@ -135,7 +137,7 @@ class Worker:
                 self.group.cancel_scope.cancel()
         finally:
             try:
-                with anyio.move_on_after(LAST_WORDS, shield=True):
+                with anyio.move_on_after(UNWIND, shield=True):
                     await self.settling.flush()
                     await self._give_back(list(self.held.values()))
             finally:
@@ -153,10 +155,9 @@ class Worker:
 
     async def _feed(self) -> None:
         """Take as much as there is room for, until told to stop."""
-        with anyio.CancelScope() as feeding:
-            self.group.start_soon(self._cancel_when_stopping, feeding)
+        with anyio.CancelScope() as self.feeding:
             pause = 0.1
-            while not self.stopping.is_set():
+            while not self.stopping:
                 try:
                     if not await self._take():
                         return
@@ -176,37 +177,24 @@ class Worker:
         elif self.room <= 0:
             await self._stir()
             self.polled = self.clock.monotonic()
-        elif taken := await self.backend.transport.receive(self.lanes, self.room, self._patience):
+        else:
+            wait = BURST if self.options.burst else timedelta(seconds=FOLLOW) if self.quarantine else POLL
+            taken = await self.backend.transport.receive(self.lanes, self.room, wait)
             self.polled = self.clock.monotonic()
             self._admit(taken)
-        else:
-            self.polled = self.clock.monotonic()
-            return not self.options.burst or await self._work_left()
+            return bool(taken) or not self.options.burst or await self._work_left()
         return True
-
-    @property
-    def _patience(self) -> timedelta:
-        if self.options.burst:
-            return timedelta(milliseconds=20)
-        return timedelta(seconds=FOLLOW) if self.quarantine else POLL
 
     async def _work_left(self) -> bool:
         """Whether a burst must go on: something runs here, or is held elsewhere and may come back."""
         if self._busy():
-            await self._stir(0.02)
+            await self._stir(BURST.total_seconds())
             return True
         served = {*self.options.queues, CONTROL.queue}
         infos = [info for info in await self.backend.transport.queues() if info.queue in served and not info.paused]
         # With some sizes only, what is ready may be for others: that nothing was received says that ours is empty.
         all_sizes = set(self.options.sizes) == set(Size)
-        left = any(info.held or (all_sizes and info.ready) for info in infos)
-        if left:
-            await self.clock.sleep(0.02)
-        return left
-
-    async def _cancel_when_stopping(self, feeding: anyio.CancelScope) -> None:
-        await self.stopping.wait()
-        feeding.cancel()
+        return any(info.held or (all_sizes and info.ready) for info in infos)
 
     def _admit(self, taken: Sequence[Delivery]) -> None:
         for delivery in taken:
@@ -256,6 +244,11 @@ class Worker:
             await event.wait()
         else:
             await self.clock.wait(event, limit)
+
+    def _move(self) -> None:
+        if self.stirred is not None:
+            self.stirred.set()
+            self.stirred = None
 
     def _wake(self) -> None:
         """Wake one slot; it wakes the next before it starts, as long as there is work."""
@@ -307,17 +300,13 @@ class Worker:
     def finished(self) -> None:
         """One delivery less is active."""
         self.active -= 1
-        if self.stirred is not None:
-            self.stirred.set()
-            self.stirred = None
+        self._move()
 
     def _settled(self, batch: list[Waiting]) -> None:
         for waiting in batch:
             if waiting.entry.delivery is not None:
                 self.held.pop(waiting.entry.delivery.receipt, None)
-        if self.stirred is not None:
-            self.stirred.set()
-            self.stirred = None
+        self._move()
 
     def leave(self, delivery: Delivery) -> None:
         """Renew a delivery's lease no more."""
@@ -326,10 +315,6 @@ class Worker:
     def hand_back(self, delivery: Delivery) -> None:
         """Give a delivery back, uncharged, as soon as what was cancelled has cleaned up."""
         self.unfinished.append(delivery)
-
-    def run_later(self, step: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        """Run a step outside the slots."""
-        self.group.start_soon(step, *args)
 
     # Time.
 
@@ -379,9 +364,7 @@ class Worker:
         self.active -= len(self.ready)
         self.ready.clear()
         self.quarantine.clear()
-        for attempt in list(self.handler.in_threads):
-            if attempt.since is None:
-                self.handler.give_up(attempt, Reason.STOP)
+        self.handler.give_up([each for each in self.handler.in_threads if each.since is None], Reason.STOP)
         waiting += self.unfinished
         self.unfinished = []
         await self._give_back(waiting)
@@ -391,8 +374,7 @@ class Worker:
         for slot in self.slots:
             if slot.delivery is not None and slot.attempt is None:
                 slot.scope.cancel()
-        for attempt in self.handler.attempts():
-            self.handler.give_up(attempt, Reason.STOP)
+        self.handler.give_up(self.handler.attempts(), Reason.STOP)
         await self._until_settled(UNWIND)
         await self._give_back(self.unfinished)
 
