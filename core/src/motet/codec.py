@@ -12,10 +12,12 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from copy import copy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache, partial
+from math import isnan
 from operator import is_
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Never, NoReturn, TypeVar, Union, get_args, get_origin, overload
@@ -25,7 +27,7 @@ import msgspec
 from msgspec import msgpack
 
 from motet.depth import LIMITS, TERM, Limits, check_depth
-from motet.errors import DecodeError, NotSerializable, UsageError
+from motet.errors import DecodeError, MotetError, NotSerializable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,9 @@ T = TypeVar("T")
 def _as_it_is(mapping: Mapping[str, Any]) -> object:
     return mapping
 
+
+MISFIT: Final = (MotetError, msgspec.MsgspecError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a reader raises when a value is of another type; a class of the user's may check in its own ways."""
 
 signature_hook: Callable[[Mapping[str, Any]], object] = _as_it_is
 """Makes a term of its mapping wherever one is read. The module that defines terms puts its own here."""
@@ -100,7 +105,7 @@ def _lowered_dict(value: dict[Any, Any]) -> dict[Any, Any]:
     if not _KEYS.issuperset(map(type, value)):
         for key in value:
             _untyped.decode(_encoder.encode({key: None}))
-            if key != key:  # noqa: PLR0124 - only a NaN differs from itself
+            if isinstance(key, float) and isnan(key):
                 raise ValueError("a NaN cannot be a key")
     if _LEAVES.issuperset(map(type, value.values())):
         return value
@@ -243,7 +248,7 @@ def _first_that_fits(readers: list[Callable[[bytes | msgspec.Raw], Any]]) -> Cal
         for reader in readers:
             try:
                 found.append(reader(raw))
-            except Exception as error:  # noqa: BLE001 - the next member may fit
+            except MISFIT as error:
                 problem = error
             else:
                 if encode(found[-1]) == bytes(raw):
@@ -271,7 +276,10 @@ def _with_terms(annotation: Any) -> Any:
         rest = [member for member in members if member not in terms]
         if terms:
             rest.append(_stand_in(tuple(kind for member in terms for kind in member.kinds)))
-        return Union[tuple(rest)]  # noqa: UP007 - built from a list
+        joined: Any = rest[0]
+        for member in rest[1:]:
+            joined = joined | member
+        return joined
     if origin is None or any(isinstance(member, list) for member in args):
         return annotation
     new = tuple(member if member is Ellipsis else _with_terms(member) for member in args)
@@ -364,11 +372,11 @@ def same(value: Any, back: Any) -> bool:
 
     The bytes speak for NaN, and for classes without an equality of their own.
     """
-    try:
-        if bool(value == back):
-            return True
-    except Exception:  # noqa: BLE001 - an `__eq__` that fails has no opinion
-        return False
+    equal: bool | None = None
+    with suppress(Exception):  # an `__eq__` that fails has no opinion
+        equal = bool(value == back)
+    if equal is not False:
+        return bool(equal)
     kind, kind_back = _kind(value), _kind(back)
     if kind in _SEQUENCES and kind_back in _SEQUENCES:
         return len(value) == len(back) and all(map(same, value, back))

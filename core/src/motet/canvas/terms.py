@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Chain", "Form", "Group", "Recovered", "Scope", "Signature", "Term", "chain", "chord", "group", "signature"]
 
-I = TypeVar("I", contravariant=True, default=Any)  # noqa: E741 - the input, as in the laws
+I = TypeVar("I", contravariant=True, default=Any)
 V = TypeVar("V", covariant=True, default=Any)
 J = TypeVar("J")
 M = TypeVar("M", default=Any)
@@ -343,9 +343,15 @@ class Recovered(Term[I, V]):
         return {"recover": self.inner.to_mapping(), "handler": self.handler.to_mapping(), **self._scope_mapping()}
 
 
+def is_term(value: object) -> bool:
+    """Say whether a value is a term, of whatever type."""
+    return isinstance(value, Term)
+
+
 def _term(value: Any) -> Term[Any, Any]:
-    if isinstance(value, Term):
-        return value  # pyright: ignore[reportUnknownVariableType]  # a term of whatever
+    if is_term(value):
+        term: Term[Any, Any] = value
+        return term
     if inspect.iscoroutine(value):
         value.close()
         raise TypeError("a submitted call is no term: put brackets round the composition, (a | b).submit()")
