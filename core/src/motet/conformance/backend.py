@@ -69,7 +69,7 @@ class ClientContract(Contract):
 
     @proves("B3", repeats=False)
     async def test_b3_namespaces_do_not_see_each_other(self, stage: Stage) -> None:
-        stranger = await stage.connect(namespace="stranger")
+        stranger = await stage.connect("stranger")
         await stage.a.transport.publish([stage.parcel(":1")])
         await stage.a.store.put([Put(stage.key("r"), b"1")])
         await stage.a.store.open([Open(stage.key("b"), 2)])

@@ -27,15 +27,17 @@ Test: TypeAlias = Callable[[Any, Stage], Awaitable[None]]
 
 DEADLINE = 60.0
 """Seconds of real time after which a test that hangs has failed."""
+PATIENT = timedelta(seconds=30)
+"""A lease that does not end while a test runs."""
 TOGETHER = 6
 """So many lost replies are tried at once: a case that waits for a lease waits for all of them."""
 
 
-def proves(*clauses: str, needs: str = "", repeats: bool = True) -> Callable[[Test], Callable[..., None]]:
+def proves(*clauses: str, needs: str = "", repeats: bool = True, patient: bool = False) -> Callable[[Test], Callable[..., None]]:
     """Make a method a contract test of some clauses.
 
     `needs` names the capability without which they are not promised. With `repeats=False` its calls are made once only:
-    what it is about is a call that may not be repeated, or one that fails.
+    what it is about is a call that may not be repeated, or one that fails. A `patient` one has a long lease.
     """
 
     def decorate(test: Test) -> Callable[..., None]:
@@ -43,7 +45,7 @@ def proves(*clauses: str, needs: str = "", repeats: bool = True) -> Callable[[Te
         def run(self: Contract, fault: str, loop: str) -> None:
             self.prove(run, fault, loop)
 
-        run.__dict__.update(__clauses__=clauses, __needs__=needs, __repeats__=repeats, __test__body__=test)
+        run.__dict__.update(__clauses__=clauses, __needs__=needs, __repeats__=repeats, __patient__=patient, __body__=test)
         del run.__wrapped__  # type: ignore[attr-defined]  # pytest would ask for the parameters of the test itself
         return run
 
@@ -119,11 +121,12 @@ class Contract:
         reason = self.gap(test)
         try:
             anyio.run(self.attempt, test, fault, backend=loop)
-        except Unproven as unproven:
-            pytest.skip(f"unproven: {unproven}")
-        except Exception as error:
+        except Exception as caught:
+            error = only(caught)
+            if isinstance(error, Unproven):
+                pytest.skip(f"unproven: {error}")
             if not reason:
-                raise
+                raise error from error.__cause__
             pytest.xfail(f"gap {reason} ({type(error).__name__})")
         if reason:
             pytest.fail(f"the gap is closed: remove {reason.partition(':')[0]!r} from gaps")
@@ -149,12 +152,19 @@ class Contract:
     async def stage(self, test: Any, fault: Fault) -> int:
         """Run a test once on a new stage; return how many calls could have met the fault."""
         with anyio.fail_after(DEADLINE):
-            async with Stage.open(self, fault) as stage:
+            async with Stage.open(self, fault, PATIENT if test.__patient__ else self.lease) as stage:
                 self.declared(test, stage.a.capabilities)
-                await test.__test__body__(self, stage)
+                await test.__body__(self, stage)
         return fault.calls
 
     def declared(self, test: Any, capabilities: Capabilities) -> None:
         """Leave out what the backend does not claim: then it must refuse, which B1 proves."""
         if test.__needs__ and not getattr(capabilities, test.__needs__):
             raise Unproven(f"the capability {test.__needs__!r} is not declared")
+
+
+def only(error: Exception) -> Exception:
+    """Take an error out of the groups that hold nothing else: a test has failed for one reason."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

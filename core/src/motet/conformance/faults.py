@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 
 import attrs
 
-from motet.ports import Backend, Reply
+from motet.message import Parcel
+from motet.ports import Backend, Delivery, Reply
 
-__all__ = ["Fault", "Plain", "faults"]
+__all__ = ["Copied", "Fault", "Plain", "faults"]
+
+COPY = "copy"
 
 ANSWERED_ALIKE = {
     "transport": {"publish", "ack", "release", "pause", "admit"},
@@ -48,9 +51,9 @@ class Fault:
         """Put the fault between a test and a client."""
         return backend if not self.concerned else _Client(backend, self)  # type: ignore[return-value]  # by __getattr__
 
-    async def call(self, name: str, method: Any, args: Any, kwargs: Any) -> Any:
+    async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Make a call as the fault has it."""
-        return await method(*args, **kwargs)
+        return await getattr(port, name)(*args, **kwargs)
 
 
 class Plain(Fault):
@@ -67,10 +70,10 @@ class Doubled(Fault):
         {port: ANSWERED_ALIKE.get(port, set()) | HARMLESS.get(port, set()) for port in {*ANSWERED_ALIKE, *HARMLESS}}
     )
 
-    async def call(self, name: str, method: Any, args: Any, kwargs: Any) -> Any:
+    async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         self.calls += 1
-        answer = await method(*args, **kwargs)
-        await method(*args, **kwargs)
+        answer = await super().call(port, name, args, kwargs)
+        await super().call(port, name, args, kwargs)
         return answer
 
 
@@ -81,12 +84,26 @@ class ReplyLost(Fault):
     each_call = True
     concerned = MappingProxyType(ANSWERED_ALIKE)
 
-    async def call(self, name: str, method: Any, args: Any, kwargs: Any) -> Any:
+    async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         self.calls += 1
-        if self.calls == self.place:
-            await method(*args, **kwargs)
-            return _as_first(name, args, await method(*args, **kwargs))
-        return await method(*args, **kwargs)
+        answer = await super().call(port, name, args, kwargs)
+        if self.calls != self.place:
+            return answer
+        return _as_first(name, args, await super().call(port, name, args, kwargs))
+
+
+class Copied(Fault):
+    """Every message is delivered, and soon afterwards its copy; `calls` counts the copies."""
+
+    name = "copied"
+    concerned = MappingProxyType({"transport": {"receive"}})
+
+    async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
+        taken: list[Delivery] = await super().call(port, name, args, kwargs)
+        new = [each for each in taken if not each.id.endswith(COPY) and each.deliveries == 1]
+        self.calls += len(new)
+        await port.publish([Parcel(each.id + COPY, each.lane, each.body, suspect=True) for each in new])
+        return taken
 
 
 def _as_first(name: str, args: Any, answer: Any) -> Any:
@@ -124,11 +141,10 @@ class _Port:
     concerned: frozenset[str]
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self.port, name)
         if name not in self.concerned:
-            return method
+            return getattr(self.port, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            return await self.fault.call(name, method, args, kwargs)
+            return await self.fault.call(self.port, name, args, kwargs)
 
         return call

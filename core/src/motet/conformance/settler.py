@@ -151,7 +151,7 @@ class SettlerContract(Contract):
     async def test_p3_a_closed_barrier_ends_its_branch(self, stage: Stage) -> None:
         arrive = Arrive(stage.key("closed"), 0, 0, (Put(stage.key("no"), b""),), (Put(stage.key("no"), b""),))
 
-        assert await stage.settle(stage.a, arrive, Put(stage.key("yes"), b"1")) == Reply()
+        assert await stage.settle(stage.a, Do([arrive]), Put(stage.key("yes"), b"1")) == Reply()
         assert await stage.b.store.get([stage.key("no"), stage.key("yes")]) == [None, b"1"]
 
     @proves("P4", needs="atomic")

@@ -80,7 +80,7 @@ class Transport(Protocol):
     T9. `extend` may be called from any thread, blocks, and answers for each receipt whether it is still held.
     T10. `publish` of an id that is queued, parked or held changes nothing.
     T11. `strike` counts durably how often this message was about to run in quarantine; only hand-back-free deaths
-         raise it, and `release`, reconnects and lock waits never do (C10).
+         raise it, and `release`, reconnects and lock waits never do (C10). Who has lost the message is answered 0.
     T12. A paused queue delivers nothing until it is resumed; what is held stays held. Pausing survives restarts.
     T13. `find` says for each run whether a message of it is "queued", "parked" or "held", or None. The run is the
          part of a parcel's id before the first colon.

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import strategies as st
+from motet.app import Motet
+from motet.canvas.terms import Chain, Group, Recovered, Signature, Term
 
-from motet import Chain, Group, Motet, Signature, Term, chain, group
-from motet.canvas.terms import Recovered
+__all__ = ["NOTHING", "Err", "Meaning", "Ok", "app", "boom", "denote", "identity", "inner_meaning", "leaf", "rescue"]
 
 app = Motet("memory://", result_ttl=60)
 
@@ -87,29 +87,3 @@ def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
             return ended if isinstance(ended, Ok) else inner_meaning(handler, ("error",))
         case _:
             raise TypeError(term)
-
-
-names = st.integers(0, 999).map(lambda number: f"n{number}")
-
-
-def leaves(*, failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
-    """Single calls: mutable, immutable, and, if asked for, failing ones."""
-    good = names.flatmap(lambda name: st.sampled_from([leaf.partial(name), leaf.si(name)]))
-    return st.one_of(good, good, good, names.map(boom.partial)) if failing else good
-
-
-def terms(*, failing: bool = True, max_leaves: int = 12) -> st.SearchStrategy[Term[Any, Any]]:
-    """Terms of every kind and nesting, empty chains and groups included."""
-    return st.recursive(leaves(failing=failing), lambda inner: _composed(inner, failing), max_leaves=max_leaves)
-
-
-def _composed(inner: st.SearchStrategy[Term[Any, Any]], failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
-    several = st.lists(inner, max_size=4)
-    kinds = [
-        several.map(lambda each: chain(*each)),
-        several.map(group),
-        st.tuples(inner, inner).map(lambda ab: ab[0] >> ab[1]),
-    ]
-    if failing:
-        kinds.append(inner.map(lambda each: each.recover(rescue.s())))
-    return st.one_of(*kinds)
