@@ -45,7 +45,7 @@ class PureEngine:
             self.plan.add("", number, page.body)
         info = RunInfo("", compiled.header.size, compiled.header.leaves, 0.0, 60.0)
         world.settle(Entry(advance.launch(self.plan, clock.now(), info, page=compiled.first.body)))
-        while taken := world.take(LANES, 1):
+        while taken := world.letters.take(LANES, 1):
             message = read_message(taken[0].body)
             if message.run != "run":
                 continue  # a callback is a run of its own
@@ -57,7 +57,7 @@ class PureEngine:
         if message.order == Order.EXPAND:
             return advance.expand(self.plan, message.place, advance.Fed(message.value, message.source), now)
         if message.order == Order.RESUME:
-            raw = world.get(outcome_key("run", message.place))
+            raw = world.records.get(outcome_key("run", message.place))
             assert raw is not None
             return advance.resume(self.plan, message.place, read_record(raw), now)
         if message.order != Order.RUN:
@@ -85,7 +85,7 @@ class PureEngine:
         return found.value if isinstance(found, Ok) else "error"
 
     def meaning(self, world: World, place: Place) -> Meaning:
-        raw = world.get(outcome_key("run", place))
+        raw = world.records.get(outcome_key("run", place))
         assert raw is not None, f"node {place} was never decided"
         record = read_record(raw)
         if record.error is not None:
