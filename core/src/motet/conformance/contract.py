@@ -25,8 +25,6 @@ __all__ = ["Contract", "proves"]
 
 Test: TypeAlias = Callable[[Any, Stage], Awaitable[None]]
 
-DEADLINE = 60.0
-"""Seconds of real time after which a test that hangs has failed."""
 PATIENT = timedelta(seconds=30)
 """A lease that does not end while a test runs."""
 TOGETHER = 6
@@ -64,6 +62,9 @@ class Contract:
     lease: ClassVar[timedelta] = timedelta(seconds=0.5)
     """The shortest lease at which this backend can be tested without haste."""
 
+    deadline: ClassVar[float] = 60.0
+    """Seconds of real time after which a test that hangs has failed."""
+
     def connect(self, settings: Settings) -> AbstractAsyncContextManager[Backend]:
         """Open one more client of the same, running broker; `settings` hold the namespace and the lease."""
         raise NotImplementedError("write connect(self, settings): it opens one more client of the broker under test")
@@ -88,12 +89,12 @@ class Contract:
                 raise TypeError(f"{cls.__name__}.{name} replaces a contract test: declare a gap instead")
             if hasattr(test, "__clauses__") and not cls.__module__.startswith("motet.conformance"):
                 raise TypeError(f"{cls.__name__}.{name} claims to prove a clause: only motet.conformance can")
-        known = {each for name, clauses in cls.tests().items() for each in (name, *clauses)}
+        known = {each for name, clauses in cls.claims().items() for each in (name, *clauses)}
         if unknown := set(cls.gaps) - known:
             raise TypeError(f"{cls.__name__}.gaps names unknown clauses: {', '.join(sorted(unknown))}")
 
     @classmethod
-    def tests(cls) -> dict[str, tuple[str, ...]]:
+    def claims(cls) -> dict[str, tuple[str, ...]]:
         """Name every contract test, with the clauses that it proves."""
         found = ((name, getattr(cls, name)) for name in dir(cls) if name.startswith("test_"))
         return {name: test.__clauses__ for name, test in found if hasattr(test, "__clauses__")}
@@ -151,7 +152,7 @@ class Contract:
 
     async def stage(self, test: Any, fault: Fault) -> int:
         """Run a test once on a new stage; return how many calls could have met the fault."""
-        with anyio.fail_after(DEADLINE):
+        with anyio.fail_after(self.deadline):
             async with Stage.open(self, fault, PATIENT if test.__patient__ else self.lease) as stage:
                 self.declared(test, stage.a.capabilities)
                 await test.__body__(self, stage)

@@ -248,26 +248,26 @@ class SettlerContract(Contract):
     async def test_p9_locks_are_let_go_with_the_acknowledgement(self, stage: Stage) -> None:
         await stage.a.transport.publish([stage.parcel(":0")])
         taken = await stage.one(stage.a)
-        await self.lock(stage, "owner")
+        await self._lock(stage, "owner")
 
         await stage.settle(stage.a, Put(stage.key("v"), b"1"), delivery=taken, release=stage.name("owner"))
 
-        assert await self.lock(stage, "next")
+        assert await self._lock(stage, "next")
 
     @proves("P9", needs="locks")
     async def test_p9_locks_are_kept_when_there_was_a_conflict(self, stage: Stage) -> None:
         await stage.a.transport.publish([stage.parcel(":0")])
         taken = await stage.one(stage.a)
-        await self.lock(stage, "owner")
+        await self._lock(stage, "owner")
         await stage.b.store.put_once([Once(stage.key("o.0"), b"theirs")])
 
         await stage.settle(
             stage.a, Once(stage.key("o.0"), b"mine"), delivery=taken, release=stage.name("owner")
         )
 
-        assert not await self.lock(stage, "next")
+        assert not await self._lock(stage, "next")
 
-    async def lock(self, stage: Stage, owner: str) -> bool:
+    async def _lock(self, stage: Stage, owner: str) -> bool:
         """Ask for the one lock of these tests."""
         answer = await stage.b.locks.acquire([Lock(stage.name("m"), "mutex")], stage.name(owner), SOON)
         return hasattr(answer, "fence")

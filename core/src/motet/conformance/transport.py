@@ -284,7 +284,7 @@ class TransportContract(Contract):
         await stage.a.transport.publish([stage.parcel(":o", stage.aside)])
         await stage.a.transport.receive([stage.low], 1, NOW)
 
-        assert await self.counted(stage) == [
+        assert await self._counted(stage) == [
             QueueInfo(stage.other, 1, 0, 0),
             QueueInfo(stage.queue, 1, 1, 1),
         ]
@@ -293,11 +293,11 @@ class TransportContract(Contract):
     async def test_t15_a_paused_queue_is_listed_even_when_it_is_empty(self, stage: Stage) -> None:
         await stage.a.transport.pause(stage.queue)
 
-        assert await self.counted(stage) == [QueueInfo(stage.queue, 0, 0, 0, paused=True)]
+        assert await self._counted(stage) == [QueueInfo(stage.queue, 0, 0, 0, paused=True)]
         await stage.a.transport.pause(stage.queue, paused=False)
-        assert await self.counted(stage) == []
+        assert await self._counted(stage) == []
 
-    async def counted(self, stage: Stage) -> list[QueueInfo]:
+    async def _counted(self, stage: Stage) -> list[QueueInfo]:
         """List this stage's queues."""
         infos = await stage.b.transport.queues()
         return sorted((info for info in infos if info.queue in (stage.queue, stage.other)), key=lambda info: info.queue)
@@ -308,7 +308,7 @@ class TransportContract(Contract):
         await stage.a.transport.pause(stage.queue)
 
         assert await stage.taken(stage.b, paused=True) == [":1", ":2"]
-        assert [info.paused for info in await self.counted(stage)] == [True]
+        assert [info.paused for info in await self._counted(stage)] == [True]
 
     @proves("T17", repeats=False)
     async def test_t17_move_brings_ready_messages_to_another_queue(self, stage: Stage) -> None:
@@ -327,7 +327,7 @@ class TransportContract(Contract):
         assert moved == 6
         assert stage.named([each.id for each in found]) == [":0", ":1", ":2", ":3", ":4", ":low"]
         assert [each.body for each in found[:5]] == [bytes([number]) for number in range(5)]
-        assert [(info.ready, info.held, info.parked) for info in await self.counted(stage)] == [(0, 6, 0), (0, 1, 1)]
+        assert [(info.ready, info.held, info.parked) for info in await self._counted(stage)] == [(0, 6, 0), (0, 1, 1)]
 
     @proves("T17", repeats=False)
     async def test_t17_a_moved_message_keeps_its_counts_and_its_id(self, stage: Stage) -> None:

@@ -54,7 +54,7 @@ class WorkflowContract(Contract):
     """
 
     @asynccontextmanager
-    async def running(self, stage: Stage, app: Motet, *, without: Sequence[str] = ()) -> AsyncGenerator[Worker]:
+    async def _running(self, stage: Stage, app: Motet, *, without: Sequence[str] = ()) -> AsyncGenerator[Worker]:
         """Run a worker on the other client, so that what a submitter knows is not at hand."""
         other = stage.app(stage.b, result_ttl=app.result_ttl)
         known = app.registry.definitions
@@ -62,16 +62,16 @@ class WorkflowContract(Contract):
         async with stage.worker(other) as worker:
             yield worker
 
-    async def submit(self, stage: Stage, app: Motet, term: Term[Any, Any], **options: Any) -> Any:
+    async def _submit(self, stage: Stage, app: Motet, term: Term[Any, Any], **options: Any) -> Any:
         """Submit a term to this stage's queue."""
         run, _ = await app.submitter.submit(term.set(queue=stage.queue), options)
         return app.handle_of(run, term)
 
-    async def value(self, run: Any) -> Any:
+    async def _value(self, run: Any) -> Any:
         """Wait for a value."""
         return await run.result(timeout=PATIENCE)
 
-    async def until(self, stage: Stage, claim: Callable[[], Awaitable[object] | object]) -> None:
+    async def _until(self, stage: Stage, claim: Callable[[], Awaitable[object] | object]) -> None:
         """Wait until a claim holds."""
         give_up = stage.now + PATIENCE
         while True:
@@ -89,16 +89,16 @@ class WorkflowContract(Contract):
         app.registry.definitions = algebra.app.registry.definitions
         chosen = examples(terms(max_leaves=10), TERMS)
 
-        async with self.running(stage, app):
-            runs = [await self.submit(stage, app, term) for term in chosen]
-            meanings = [await self.meaning(run) for run in runs]
+        async with self._running(stage, app):
+            runs = [await self._submit(stage, app, term) for term in chosen]
+            meanings = [await self._meaning(run) for run in runs]
 
         assert meanings == [denote(term) for term in chosen]
 
-    async def meaning(self, run: Any) -> Meaning:
+    async def _meaning(self, run: Any) -> Meaning:
         """What a run came to, in the words of the algebra."""
         try:
-            return Ok(await self.value(run))
+            return Ok(await self._value(run))
         except TaskFailed as failed:
             return Err(tuple(error.message.removeprefix("boom ") for error in failed_leaves(failed.error)))
 
@@ -120,20 +120,20 @@ class WorkflowContract(Contract):
             ran["body"] += 1
             return len(values)
 
-        async with self.running(stage, app):
-            waits = await self.submit(stage, app, group(member.s(n) for n in (1, -2, 3, -4)) | body.s())
+        async with self._running(stage, app):
+            waits = await self._submit(stage, app, group(member.s(n) for n in (1, -2, 3, -4)) | body.s())
             with pytest.raises(TaskFailed) as caught:
-                await self.value(waits)
+                await self._value(waits)
             assert [cause.message for cause in caught.value.error.causes] == ["no -2", "no -4"]
             assert ran["body"] == 0
 
             fast = group(member.s(-5), member.s(6).set(delay=3600.0)).policy("fail_fast") | body.s()
             with pytest.raises(TaskFailed):
-                await self.value(await self.submit(stage, app, fast))
+                await self._value(await self._submit(stage, app, fast))
             collects = group(member.s(n) for n in (7, -8)).policy("collect") | body.s()
-            assert await self.value(await self.submit(stage, app, collects)) == 2
+            assert await self._value(await self._submit(stage, app, collects)) == 2
             enough = group(member.s(n) for n in (9, -10)).policy("wait", min_success=1) | body.s()
-            assert await self.value(await self.submit(stage, app, enough)) == 2
+            assert await self._value(await self._submit(stage, app, enough)) == 2
 
         assert ran["body"] == 2
         assert ran["member 6"] == 0
@@ -149,10 +149,10 @@ class WorkflowContract(Contract):
             attempts.append((ctx.attempt, ctx.idempotency_key, stage.now))
             raise ValueError("always")
 
-        async with self.running(stage, app):
-            run = await self.submit(stage, app, flaky.s())
+        async with self._running(stage, app):
+            run = await self._submit(stage, app, flaky.s())
             with pytest.raises(TaskFailed) as caught:
-                await self.value(run)
+                await self._value(run)
 
         assert caught.value.error.attempts == 3
         assert [attempt for attempt, _, _ in attempts] == [1, 2, 3]
@@ -178,14 +178,14 @@ class WorkflowContract(Contract):
         def scoped(term: Term[Any, Any], name: str) -> Term[Any, Any]:
             return term.on_success(tell.si(f"{name} ok")).on_failure(tell.si(f"{name} err"))
 
-        async with self.running(stage, app):
+        async with self._running(stage, app):
             inner = scoped(group(number.s(1), number.s(-2)), "inner")
-            failing = await self.submit(stage, app, scoped(chain(inner, number.si(3)), "outer"))
-            good = await self.submit(stage, app, scoped(group(number.s(n) for n in range(3)), "good"))
+            failing = await self._submit(stage, app, scoped(chain(inner, number.si(3)), "outer"))
+            good = await self._submit(stage, app, scoped(group(number.s(n) for n in range(3)), "good"))
             with pytest.raises(TaskFailed):
-                await self.value(failing)
-            assert await self.value(good) == [0, 1, 2]
-            await self.until(stage, lambda: len(told) == 3)
+                await self._value(failing)
+            assert await self._value(good) == [0, 1, 2]
+            await self._until(stage, lambda: len(told) == 3)
             await stage.sleep(0.5)
 
         assert told == {"inner err": 1, "outer err": 1, "good ok": 1}
@@ -203,18 +203,18 @@ class WorkflowContract(Contract):
         async def note(name: str) -> None:
             ran[name] += 1
 
-        async with self.running(stage, app):
-            run = await self.submit(stage, app, chain(slow.si(), note.si("next")))
-            parked = await self.submit(stage, app, note.si("parked"), delay=1.5)
+        async with self._running(stage, app):
+            run = await self._submit(stage, app, chain(slow.si(), note.si("next")))
+            parked = await self._submit(stage, app, note.si("parked"), delay=1.5)
             await begun.wait()
             await run.cancel("enough")
             await parked.cancel()
 
             with pytest.raises(TaskCancelled, match="enough"):
-                await self.value(run)
+                await self._value(run)
             await stage.sleep(2.5)
             with pytest.raises(TaskCancelled):
-                await self.value(parked)
+                await self._value(parked)
 
         assert not ran
 
@@ -239,11 +239,11 @@ class WorkflowContract(Contract):
             answer: str = ctx.replace(again) if n else "done"
             return answer
 
-        async with self.running(stage, app):
-            run = await self.submit(stage, app, group(parent.s(), countdown.s(3)))
-            assert await self.value(run) == ["parent", "done"]
+        async with self._running(stage, app):
+            run = await self._submit(stage, app, group(parent.s(), countdown.s(3)))
+            assert await self._value(run) == ["parent", "done"]
             attached = {name for name in ran if name.startswith("child")}
-            await self.until(stage, lambda: ran["detached"])
+            await self._until(stage, lambda: ran["detached"])
 
         assert attached == {"child 0", "child 1"}
         assert set(ran.values()) == {1}
@@ -261,18 +261,18 @@ class WorkflowContract(Contract):
             return n
 
         chosen = stage.name("chosen")
-        async with self.running(stage, app):
-            first = await self.submit(stage, app, note.s(1), id=chosen)
-            second = await self.submit(stage, app, group(note.s(2), note.s(3)), id=chosen)
+        async with self._running(stage, app):
+            first = await self._submit(stage, app, note.s(1), id=chosen)
+            second = await self._submit(stage, app, group(note.s(2), note.s(3)), id=chosen)
             assert first.id == second.id == chosen
-            assert await self.value(first) == 1
-            await self.until(stage, lambda: self.gone(stage, chosen))
-            await self.submit(stage, app, note.s(4), id=chosen)
+            assert await self._value(first) == 1
+            await self._until(stage, lambda: self._gone(stage, chosen))
+            await self._submit(stage, app, note.s(4), id=chosen)
             await stage.sleep(0.5)
 
         assert ran == {1: 1}
 
-    async def gone(self, stage: Stage, run: str) -> bool:
+    async def _gone(self, stage: Stage, run: str) -> bool:
         """Say whether nothing of a run is left."""
         left = await stage.a.store.names(run, "")
         return not left and await stage.a.transport.find([run]) == [None]
@@ -288,14 +288,14 @@ class WorkflowContract(Contract):
             return n
 
         members = group(number.s(n) for n in range(WIDE))
-        async with self.running(stage, app):
-            full = await self.submit(stage, app, group(number.s(1) for _ in range(WIDE)))
-            assert await self.value(full) == [1] * WIDE
-            enough = await self.submit(stage, app, members.policy("wait", min_success=WIDE - 3))
-            assert len(await self.value(enough)) == WIDE
-            short = await self.submit(stage, app, members.policy("wait", min_success=WIDE - 2))
+        async with self._running(stage, app):
+            full = await self._submit(stage, app, group(number.s(1) for _ in range(WIDE)))
+            assert await self._value(full) == [1] * WIDE
+            enough = await self._submit(stage, app, members.policy("wait", min_success=WIDE - 3))
+            assert len(await self._value(enough)) == WIDE
+            short = await self._submit(stage, app, members.policy("wait", min_success=WIDE - 2))
             with pytest.raises(TaskFailed):
-                await self.value(short)
+                await self._value(short)
 
     @proves("F9", patient=True, repeats=False)
     async def test_f9_h3_nothing_of_a_run_is_left_and_nothing_is_missing_before(self, stage: Stage) -> None:
@@ -309,12 +309,12 @@ class WorkflowContract(Contract):
         async def lengths(texts: list[str], ctx: Context = injected) -> Any:
             return ctx.replace(group(text.si(1), text.si(2)))
 
-        async with self.running(stage, app):
-            run = await self.submit(stage, app, group(text.s(n) for n in range(3)) | lengths.s())
-            assert [len(each) for each in await self.value(run)] == [20_000] * 2
+        async with self._running(stage, app):
+            run = await self._submit(stage, app, group(text.s(n) for n in range(3)) | lengths.s())
+            assert [len(each) for each in await self._value(run)] == [20_000] * 2
             assert len(await stage.a.store.names(run.id, "")) > 8
 
-            await self.until(stage, lambda: self.gone(stage, run.id))
+            await self._until(stage, lambda: self._gone(stage, run.id))
             with pytest.raises(UnknownRun):
                 await app.handle(run.id).result(1)
 
@@ -343,8 +343,8 @@ class WorkflowContract(Contract):
         other.registry.definitions = app.registry.definitions
         term = (group(number.s(n) for n in range(6)) | total.s() | number.s()).on_success(tell.s())
         async with stage.worker(other):
-            assert await self.value(await self.submit(stage, app, term)) == 15
-            await self.until(stage, lambda: told)
+            assert await self._value(await self._submit(stage, app, term)) == 15
+            await self._until(stage, lambda: told)
             await stage.sleep(0.5)
 
         # A copy may run beside its original: task code runs at least once. What it leads to happens once.
@@ -364,10 +364,10 @@ class WorkflowContract(Contract):
         async def following() -> None:
             ran["next"] += 1
 
-        async with self.running(stage, app):
-            run = await self.submit(stage, app, chain(slow.si(), following.si()).within(0.5))
+        async with self._running(stage, app):
+            run = await self._submit(stage, app, chain(slow.si(), following.si()).within(0.5))
             with pytest.raises(TaskFailed) as caught:
-                await self.value(run)
+                await self._value(run)
             await stage.sleep(0.5)
 
         assert caught.value.error.kind == "timeout"
@@ -381,10 +381,10 @@ class WorkflowContract(Contract):
         async def note() -> None:
             began.append(stage.now)
 
-        async with self.running(stage, app):
+        async with self._running(stage, app):
             submitted = stage.now
-            await self.value(await self.submit(stage, app, note.s(), delay=0.5))
-            await self.value(await self.submit(stage, app, chain(note.si(), note.si().set(delay=0.5))))
+            await self._value(await self._submit(stage, app, note.s(), delay=0.5))
+            await self._value(await self._submit(stage, app, chain(note.si(), note.si().set(delay=0.5))))
 
         assert 0.49 <= began[0] - submitted
         assert 0.49 <= began[2] - began[1]
@@ -398,13 +398,13 @@ class WorkflowContract(Contract):
             ran[n] += 1
             return n
 
-        run = await self.submit(stage, app, group(number.s(n) for n in range(4)))
+        run = await self._submit(stage, app, group(number.s(n) for n in range(4)))
         for _ in range(2):
             # Whoever takes these is never heard of again; one of them may be the message that starts the group.
             await stage.take(stage.a, (CONTROL, *stage.worked), limit=2)
 
-        async with self.running(stage, app):
-            assert await self.value(run) == [0, 1, 2, 3]
+        async with self._running(stage, app):
+            assert await self._value(run) == [0, 1, 2, 3]
 
         assert ran == {0: 1, 1: 1, 2: 1, 3: 1}
 
@@ -416,15 +416,15 @@ class WorkflowContract(Contract):
         async def number(n: int) -> int:
             return n
 
-        run = await self.submit(stage, app, number.s(1).set(max_deliveries=2))
+        run = await self._submit(stage, app, number.s(1).set(max_deliveries=2))
         for _ in range(2):
             [taken] = await stage.take(stage.a, stage.worked)
             await stage.a.transport.strike(taken)
             await stage.outlive_lease()
 
-        async with self.running(stage, app):
+        async with self._running(stage, app):
             with pytest.raises(TaskFailed) as caught:
-                await self.value(run)
+                await self._value(run)
 
         assert caught.value.error.kind == "worker_lost"
         letters = await stage.b.deadletters.page(Filter(queue=stage.queue), None, 9)
@@ -446,11 +446,11 @@ class WorkflowContract(Contract):
         async def tell(error: Any) -> None:
             told[error["causes"][0]["kind"]] += 1
 
-        async with self.running(stage, app, without=("f15:gone",)):
-            run = await self.submit(stage, app, group(number.s(1), gone.s(2)).on_failure(tell.s()))
+        async with self._running(stage, app, without=("f15:gone",)):
+            run = await self._submit(stage, app, group(number.s(1), gone.s(2)).on_failure(tell.s()))
             with pytest.raises(TaskFailed) as caught:
-                await self.value(run)
-            await self.until(stage, lambda: told)
+                await self._value(run)
+            await self._until(stage, lambda: told)
 
         assert [cause.kind for cause in caught.value.error.causes] == ["unknown_task"]
         assert told == {"unknown_task": 1}

@@ -68,9 +68,9 @@ class MemoryTransport:
     async def strike(self, delivery: Delivery) -> int:
         letters = self.world.letters
         check_each((delivery,), Delivery)
-        letter = letters.all.get(delivery.id)
-        if letter is None:
+        if not letters.holds(delivery):
             return 0
+        letter = letters.held[delivery.receipt]
         letter.strikes += 1
         return letter.strikes
 
