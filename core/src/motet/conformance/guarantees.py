@@ -1,0 +1,87 @@
+"""From reports to the table of guarantees: `python -m motet.conformance.guarantees REPORT... > guarantees.md`.
+
+A clause's words are those of its port's docstring; what became of it is what the reports say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from motet import ports
+from motet.conformance.workflows import WorkflowContract
+
+__all__ = ["Clause", "clauses", "table"]
+
+SOURCES: tuple[type[Any], ...] = (
+    ports.Backend,
+    ports.Transport,
+    ports.Store,
+    ports.Timers,
+    ports.Schedules,
+    ports.DeadLetters,
+    ports.Locks,
+    ports.Signals,
+    ports.Settler,
+    ports.Workers,
+    ports.Events,
+    WorkflowContract,
+)
+MARKS = {"proven": "proven", "gap": "**gap**", "unproven": "unproven", "failed": "**failed**"}
+CLAUSE = re.compile(r"^    ([A-Z]\d+)\. (.*(?:\n     +\S.*)*)", re.MULTILINE)
+
+
+@attrs.frozen
+class Clause:
+    """One promise: its number and its words."""
+
+    id: str
+    text: str
+
+
+def clauses(source: type[Any]) -> Iterator[Clause]:
+    """Read the clauses of a port, or of the workflow contract, from its docstring."""
+    for number, text in CLAUSE.findall(source.__doc__ or ""):
+        yield Clause(number, " ".join(text.split()))
+
+
+def table(reports: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Write the tables of all ports, a column for each backend, and the reasons of what is not proven."""
+    names = sorted(reports)
+    parts: list[str] = []
+    reasons: list[str] = []
+    for source in SOURCES:
+        title = source.__name__.removesuffix("Contract")
+        parts += [f"### {title}", "", f"| clause | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
+        for clause in clauses(source):
+            found = [reports[name].get(clause.id, {"state": "unproven", "reason": "not run"}) for name in names]
+            states = " | ".join(MARKS[entry["state"]] for entry in found)
+            parts.append(f"| **{clause.id}** {clause.text.replace('|', '&#124;')} | {states} |")
+            reasons += [
+                f"* {clause.id} on {name}, {entry['state']}: {entry['reason']}"
+                for name, entry in zip(names, found, strict=True)
+                if entry["state"] != "proven"
+            ]
+        parts.append("")
+    if reasons:
+        parts += ["### Not proven", "", *reasons, ""]
+    return "\n".join(parts)
+
+
+def main(paths: Sequence[str]) -> int:
+    """Print the tables of these reports."""
+    joined: dict[str, Any] = {}
+    for path in paths:
+        joined.update(json.loads(Path(path).read_text(encoding="utf-8")))
+    sys.stdout.write(table(joined))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
