@@ -17,7 +17,7 @@ import pytest
 
 from motet.capabilities import Capabilities
 from motet.conformance.faults import Fault, Plain, faults
-from motet.conformance.stage import Stage, Unproven
+from motet.conformance.stage import Stage, Undeclared, Unproven
 from motet.ports import Backend, Clock, Settings
 from motet.ports.ambient import SystemClock
 
@@ -125,7 +125,7 @@ class Contract:
         except Exception as caught:
             error = only(caught)
             if isinstance(error, Unproven):
-                pytest.skip(f"unproven: {error}")
+                pytest.skip(f"{type(error).__name__.lower()}: {error}")
             if not reason:
                 raise error from error.__cause__
             pytest.xfail(f"gap {reason} ({type(error).__name__})")
@@ -136,7 +136,8 @@ class Contract:
         """Run one test under one kind of fault; a lost reply is tried for every call that the test makes.
 
         Raises:
-            Unproven: The backend does not declare the capability, or has no restart hook.
+            Unproven: There is no restart hook.
+            Undeclared: The backend does not declare the capability.
         """
         kind = faults[fault]
         counted = await self.stage(test, kind(0))
@@ -161,7 +162,7 @@ class Contract:
     def declared(self, test: Any, capabilities: Capabilities) -> None:
         """Leave out what the backend does not claim: then it must refuse, which B1 proves."""
         if test.__needs__ and not getattr(capabilities, test.__needs__):
-            raise Unproven(f"the capability {test.__needs__!r} is not declared")
+            raise Undeclared(f"it has no {test.__needs__!r}")
 
 
 def only(error: Exception) -> Exception:

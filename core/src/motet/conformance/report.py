@@ -1,7 +1,7 @@
 """A pytest plugin that writes what became of each clause: `pytest -p motet.conformance.report --conformance-report=FILE`.
 
-The file is JSON: for each contract class its backend's name, and for each clause `proven`, `gap`, `unproven` or
-`failed`, with the reason. Several runs, also those of other people, are joined by `motet.conformance.guarantees`.
+The file is JSON: for each contract class its backend's name, and for each clause `proven`, `undeclared`, `unproven`,
+`gap` or `failed`, with the reason. Several runs, also those of other people, are joined by `motet.conformance.guarantees`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 __all__ = ["Report", "pytest_addoption", "pytest_configure"]
 
-STATES = ("proven", "gap", "unproven", "failed")
+STATES = ("proven", "undeclared", "unproven", "gap", "failed")
 """From the best to the worst that the tests of a clause may say of it."""
 
 
@@ -73,6 +73,7 @@ def _state(report: pytest.TestReport) -> tuple[str, str]:
     if report.skipped and hasattr(report, "wasxfail"):
         return "gap", str(report.wasxfail).removeprefix("reason: ")
     if report.skipped:
-        _, _, reason = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, str(report.longrepr))
-        return "unproven", str(reason).removeprefix("Skipped: ").removeprefix("unproven: ")
+        _, _, skipped = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, str(report.longrepr))
+        state, _, reason = str(skipped).removeprefix("Skipped: ").partition(": ")
+        return (state, reason) if state in STATES else ("unproven", str(skipped))
     return "failed", report.nodeid.rpartition("::")[2]

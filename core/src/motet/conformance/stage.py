@@ -24,7 +24,7 @@ from motet.worker.loop import Worker
 if TYPE_CHECKING:
     from motet.conformance.contract import Contract
 
-__all__ = ["NOW", "SOON", "Stage", "Unproven"]
+__all__ = ["NOW", "SOON", "Stage", "Undeclared", "Unproven"]
 
 NOW = timedelta()
 SOON = timedelta(seconds=10)
@@ -35,6 +35,10 @@ _numbers = itertools.count()
 
 class Unproven(Exception):
     """Raised when a clause cannot be tested on this backend; the report says so."""
+
+
+class Undeclared(Unproven):
+    """Raised when a clause is not promised, because its capability is not declared."""
 
 
 class Stage:

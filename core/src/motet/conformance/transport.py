@@ -53,6 +53,16 @@ class TransportContract(Contract):
         assert (again.deliveries, again.suspect) == (2, True)
         assert again.receipt != taken.receipt
 
+    @proves("T3", needs="lease")
+    async def test_t3_m13_a_lease_is_as_long_as_the_one_setting_says(self, stage: Stage) -> None:
+        await stage.a.transport.publish([stage.parcel(":1")])
+        began = stage.now
+        await stage.one(stage.a)
+
+        await stage.one(stage.b)
+
+        assert stage.now - began >= stage.lease.total_seconds() * 0.8
+
     @proves("T4")
     async def test_t4_lanes_come_in_their_order_and_the_oldest_first(self, stage: Stage) -> None:
         lanes = {":o1": stage.aside, ":l1": stage.low, ":h1": stage.high, ":l2": stage.low, ":h2": stage.high}

@@ -20,6 +20,7 @@ from motet.conformance.stage import Stage
 from motet.conformance.strategies import examples, terms
 from motet.context import Context, injected
 from motet.errors import TaskCancelled, TaskFailed, UnknownRun
+from motet.message import VERSION, DeadLetter, Message, Order, pack
 from motet.options import CONTROL
 from motet.outcome import ErrorInfo, Kind
 from motet.ports import Filter
@@ -51,6 +52,7 @@ class WorkflowContract(Contract):
     F13. What a lost worker held is run by another.
     F14. A call that has killed its workers `max_deliveries` times fails, is buried, and its group learns of it (C10).
     F15. A call that no worker knows fails, is buried, and its group learns of it.
+    F16. Bytes that are no message are buried with the reason, and stop nobody.
     """
 
     @asynccontextmanager
@@ -456,6 +458,49 @@ class WorkflowContract(Contract):
         assert told == {"unknown_task": 1}
         letters = await stage.b.deadletters.page(Filter(queue=stage.queue), None, 9)
         assert [(letter.task, letter.error.kind) for letter in letters] == [("f15:gone", "unknown_task")]
+
+    @proves("F16", patient=True, repeats=False)
+    async def test_f16_bytes_that_are_no_message_are_buried(self, stage: Stage) -> None:
+        app = stage.app()
+
+        @app.task(queue=stage.queue, name="f16:number")
+        async def number(n: int) -> int:
+            return n
+
+        good = pack(Message(VERSION, Order.RUN, stage.id("none")))
+        raws = (
+            b"",
+            b"\xc1",
+            bytes(range(256)),
+            b"\xff\xfe not utf-8",
+            b'{"json": true}',
+            good[:-1],
+            good.replace(bytes([VERSION]), bytes([VERSION + 100]), 1),
+            b"\x91" * 100_000,
+            b"\xdf\xff\xff\xff\xff",
+            b"\xc4\xff" + b"x" * 10,
+        )
+        [lane] = stage.worked
+        await stage.a.transport.publish(
+            [stage.parcel(f".{number}:junk", lane, body=raw) for number, raw in enumerate(raws)]
+        )
+        async with self._running(stage, app):
+            assert await self._value(await self._submit(stage, app, number.s(1))) == 1
+            letters = await self._letters(stage, len(raws))
+
+        assert sorted(letter.body for letter in letters) == sorted(raws)
+        assert {letter.error.kind for letter in letters} == {Kind.MALFORMED}
+
+    async def _letters(self, stage: Stage, count: int) -> list[DeadLetter]:
+        """Wait until so many letters are buried."""
+        found: list[DeadLetter] = []
+
+        async def all_there() -> bool:
+            found[:] = await stage.b.deadletters.page(Filter(queue=stage.queue), None, 100)
+            return len(found) == count
+
+        await self._until(stage, all_there)
+        return found
 
 
 def failed_leaves(error: ErrorInfo) -> Iterator[ErrorInfo]:
