@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
-import msgspec
 import pytest
 
 from motet import Fail, FixedDelay, Motet, Retry, TaskCancelled, TaskFailed, group

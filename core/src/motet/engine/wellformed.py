@@ -46,28 +46,31 @@ def check_program(ops: Sequence[Op]) -> None:
         UsageError: An op is none, or has a field of another type.
     """
     for op in ops:
-        kind = type(op)
+        # The kinds of every group come first, and by identity: a member's settlement takes 2.5 us in memory.
+        given: Any = op
+        kind = type(given)
         if kind is Once or kind is Put:
-            if type(op.key) is not Key or type(op.value) is not bytes:  # type: ignore[union-attr]  # `kind` says so
-                _refuse("record", op)
-        elif isinstance(op, Publish):
-            check_parcels(op.parcels)
-        elif isinstance(op, Arrive):
-            if type(op.key) is not Key or type(op.slot) is not int or type(op.failed) is not int:
-                _refuse("arrival", op)
-            check_program(op.then_ok)
-            check_program(op.then_err)
-        elif isinstance(op, Guard):
-            check_keys(op.keys)
-        elif isinstance(op, Retry):
-            check_keys((op.key,))
-            check_parcels((op.parcel,))
-        elif isinstance(op, Do):
-            check_program(op.ops)
-        elif isinstance(op, PLAIN):
-            check_each((op,), kind)
+            if type(given.key) is not Key or type(given.value) is not bytes:
+                _refuse("record", given)
+        elif kind is Arrive:
+            if type(given.key) is not Key or type(given.slot) is not int or type(given.failed) is not int:
+                _refuse("arrival", given)
+            for branch in (given.then_ok, given.then_err):
+                if branch:
+                    check_program(branch)
+        elif kind is Publish:
+            check_parcels(given.parcels)
+        elif kind is Do:
+            check_program(given.ops)
+        elif kind is Guard:
+            check_keys(given.keys)
+        elif kind is Retry:
+            check_keys((given.key,))
+            check_parcels((given.parcel,))
+        elif kind in PLAIN:
+            check_each((given,), kind)
         else:
-            _refuse("op", op)
+            _refuse("op", given)
 
 
 def check_keys(keys: Iterable[Key]) -> None:
@@ -88,12 +91,12 @@ def check_each(values: Iterable[T], kind: type[T]) -> None:
         UsageError: One is not.
     """
     for value in values:
+        if type(value) is not kind:
+            _refuse(kind.__name__, value)
         try:
-            if type(value) is not kind:
-                raise TypeError(f"not a {kind.__name__}")
             plain = msgspec.to_builtins(value, builtin_types=NATIVE, str_keys=False)
             msgspec.convert(plain, kind, builtin_types=NATIVE)
-        except (TypeError, ValueError, msgspec.ValidationError) as error:
+        except (TypeError, ValueError) as error:
             raise UsageError(f"{value!r}: {error}") from error
 
 
