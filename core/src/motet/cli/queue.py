@@ -102,7 +102,10 @@ def _set_paused(ctx: click.Context, name: str, *, paused: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def purge(ctx: click.Context, name: str, *, yes: bool, as_json: bool) -> None:
-    """Cancel everything that is ready in queue NAME, paused or not. Whoever waits for it is told; what is held or parked stays."""
+    """Cancel everything that is ready in queue NAME, paused or not.
+
+    Whoever waits for it is told; what is held or parked stays.
+    """
     checked(name)
     if not yes:
         click.confirm(f"Cancel everything that is ready in queue {name}?", abort=True, err=True)

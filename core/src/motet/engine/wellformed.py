@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -11,7 +11,7 @@ import msgspec
 from motet.errors import UsageError
 from motet.message import Key, Parcel
 from motet.options import Lane
-from motet.program import Arrive, Bury, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
+from motet.program import Arrive, Bury, Do, Drop, Flag, Guard, Once, Open, Publish, Put, Retry
 
 __all__ = ["check_aware", "check_count", "check_each", "check_keys", "check_parcels", "check_program", "check_text"]
 
@@ -39,35 +39,41 @@ def check_parcels(parcels: Iterable[Parcel]) -> None:
             check_aware(parcel.due)
 
 
-def check_program(ops: Sequence[Op]) -> None:
-    """Refuse a program of which any op, in any branch, cannot be carried out.
+def _always(_: Arrive) -> bool:
+    return True
+
+
+def check_program(ops: Sequence[Any], fires: Callable[[Arrive], bool] = _always) -> None:
+    """Refuse a program of which any op cannot be carried out, in any branch of an arrival that `fires` says may fire.
 
     Raises:
         UsageError: An op is none, or has a field of another type.
     """
-    for op in ops:
-        kind = type(op)
+    for given in ops:
+        # The kinds of every group come first, and by identity: a member's settlement takes 2.5 us in memory.
+        kind: Any = given.__class__
         if kind is Once or kind is Put:
-            if type(op.key) is not Key or type(op.value) is not bytes:  # type: ignore[union-attr]  # `kind` says so
-                _refuse("record", op)
-        elif isinstance(op, Publish):
-            check_parcels(op.parcels)
-        elif isinstance(op, Arrive):
-            if type(op.key) is not Key or type(op.slot) is not int or type(op.failed) is not int:
-                _refuse("arrival", op)
-            check_program(op.then_ok)
-            check_program(op.then_err)
-        elif isinstance(op, Guard):
-            check_keys(op.keys)
-        elif isinstance(op, Retry):
-            check_keys((op.key,))
-            check_parcels((op.parcel,))
-        elif isinstance(op, Do):
-            check_program(op.ops)
-        elif isinstance(op, PLAIN):
-            check_each((op,), kind)
+            if type(given.key) is not Key or type(given.value) is not bytes:
+                _refuse("record", given)
+        elif kind is Arrive:
+            if type(given.key) is not Key or type(given.slot) is not int or type(given.failed) is not int:
+                _refuse("arrival", given)
+            if fires(given):
+                check_program(given.then_ok)
+                check_program(given.then_err)
+        elif kind is Publish:
+            check_parcels(given.parcels)
+        elif kind is Do:
+            check_program(given.ops, fires)
+        elif kind is Guard:
+            check_keys(given.keys)
+        elif kind is Retry:
+            check_keys((given.key,))
+            check_parcels((given.parcel,))
+        elif kind in PLAIN:
+            check_each((given,), kind)
         else:
-            _refuse("op", op)
+            _refuse("op", given)
 
 
 def check_keys(keys: Iterable[Key]) -> None:
@@ -88,12 +94,12 @@ def check_each(values: Iterable[T], kind: type[T]) -> None:
         UsageError: One is not.
     """
     for value in values:
+        if type(value) is not kind:
+            _refuse(kind.__name__, value)
         try:
-            if type(value) is not kind:
-                raise TypeError(f"not a {kind.__name__}")
             plain = msgspec.to_builtins(value, builtin_types=NATIVE, str_keys=False)
             msgspec.convert(plain, kind, builtin_types=NATIVE)
-        except (TypeError, ValueError, msgspec.ValidationError) as error:
+        except (TypeError, ValueError) as error:
             raise UsageError(f"{value!r}: {error}") from error
 
 

@@ -65,15 +65,15 @@ class MemoryBackend:
         self.capabilities: Capabilities = Capabilities(
             name="memory", shared=False, atomic=not ordered, durable=False, locks=True, events=True
         )
-        self.transport = MemoryTransport(world)
-        self.store = MemoryStore(world)
-        self.timers = MemoryTimers(world)
-        self.schedules = MemorySchedules(world)
-        self.deadletters = MemoryDeadLetters(world)
-        self.workers = MemoryWorkers(world)
-        self.signals = MemorySignals(world)
-        self.locks = MemoryLocks(world)
-        self.events = MemoryEvents(world)
+        self.transport: MemoryTransport = MemoryTransport(world)
+        self.store: MemoryStore = MemoryStore(world)
+        self.timers: MemoryTimers = MemoryTimers(world)
+        self.schedules: MemorySchedules = MemorySchedules(world)
+        self.deadletters: MemoryDeadLetters = MemoryDeadLetters(world)
+        self.workers: MemoryWorkers = MemoryWorkers(world)
+        self.signals: MemorySignals = MemorySignals(world)
+        self.locks: MemoryLocks = MemoryLocks(world)
+        self.events: MemoryEvents = MemoryEvents(world)
         direct = MemorySettler(world)
         self.settler: Settler = direct
         if ordered:

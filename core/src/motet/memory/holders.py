@@ -18,9 +18,9 @@ class Hold:
     __slots__ = ("fence", "kind", "until")
 
     def __init__(self, kind: str, fence: int, until: float) -> None:
-        self.kind = kind
-        self.fence = fence
-        self.until = until
+        self.kind: str = kind
+        self.fence: int = fence
+        self.until: float = until
 
 
 class Owner:
@@ -29,8 +29,8 @@ class Owner:
     __slots__ = ("fence", "names", "spent", "until")
 
     def __init__(self) -> None:
-        self.fence = 0
-        self.until = 0.0
+        self.fence: int = 0
+        self.until: float = 0.0
         self.names: set[str] = set()
         self.spent: set[str] = set()
 

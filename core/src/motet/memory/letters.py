@@ -61,14 +61,18 @@ class Letters:
 
     def publish(self, parcels: Iterable[Parcel]) -> None:
         """Queue or park each parcel whose id is not here (T10)."""
+        known, lanes = self.all, self.lanes
         for parcel in parcels:
-            if parcel.id in self.all:
+            name = parcel.id
+            if name in known:
                 continue
-            letter = self.all[parcel.id] = Letter(parcel)
-            if parcel.due is None:
-                self.enqueue(letter)
-            else:
+            letter = known[name] = Letter(parcel)
+            if parcel.due is not None:
                 self.park(letter, parcel.due)
+            elif (queue := lanes.get(parcel.lane)) is not None:
+                queue.append(letter)
+            else:
+                self.enqueue(letter)
         self.wake_receivers()
 
     def park(self, letter: Letter, due: datetime) -> None:

@@ -18,6 +18,7 @@ from motet.ports import Admission, Clock, Entry, Present, Reply, Schedule
 from motet.program import (
     Arrive,
     Bury,
+    Conflict,
     Do,
     Drop,
     Flag,
@@ -73,11 +74,10 @@ class World:
                 replies.append(LOST)
                 continue
             try:
-                check_program(program)
+                conflicts = self.carry_out(program)
             except UsageError as error:
                 refused = error
                 continue
-            conflicts = carry_out(program, self.apply)
             if conflicts:
                 replies.append(Reply(conflicts))
                 continue
@@ -90,6 +90,25 @@ class World:
         if refused is not None:
             raise refused
         return replies
+
+    def carry_out(self, program: Sequence[Op]) -> Sequence[Conflict]:
+        """Carry out a program whole; one of a single record, as most are, without the detour over `walk` and `apply`.
+
+        Raises:
+            UsageError: It is malformed; nothing was done.
+        """
+        if len(program) == 1 and type(op := program[0]) is Once and type(op.key) is Key and type(op.value) is bytes:
+            stored = self.put_once(op)
+            return () if stored is None or stored == op.value else (Conflict(op.key, stored),)
+        check_program(program, self.may_fire)
+        return carry_out(program, self.apply)
+
+    def may_fire(self, op: Arrive) -> bool:
+        """Say whether an arrival may decide its barrier. Most cannot, and to check what follows takes 1 us of 3."""
+        slots = self.records.barriers.get(op.key)
+        return (
+            slots is None or len(slots.arrived) + 1 >= slots.size or (slots.fast and (op.failed or slots.failed) != 0)
+        )
 
     def apply(self, op: Op) -> Any:
         """Do one op, and answer as `walk` asks."""

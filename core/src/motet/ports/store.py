@@ -41,7 +41,8 @@ class Store(Protocol):
     S10. `names` lists a run's records by the beginning of their name.
     S11. `runs` pages through the runs that have a record `r`, newest first.
     S12. Values are opaque: any bytes, none and a MiB of them included, come back equal.
-    S13. `put` replaces what is there, with its time to live: of progress and other advisory records the last one counts.
+    S13. `put` replaces what is there, with its time to live: of progress and other advisory records the last one
+         counts.
     S14. `drop` forgets a record, and nothing but it.
     S15. `add` counts without losing an addition, whoever adds at the same time, and answers the sum after it. A counter
          goes with its run, or soon after the time to live that its last addition gave it.

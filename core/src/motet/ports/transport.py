@@ -87,8 +87,9 @@ class Transport(Protocol):
     T14. A parcel published with `suspect`, or with `due`, is delivered as suspect.
     T15. `queues` counts each queue that holds something or is paused: ready, held and parked, over all its lanes.
     T16. `receive` with `paused=True` takes from paused queues too, so that one can be emptied while nobody else takes.
-    T17. `move` brings at most `limit` ready messages into the same lanes of another queue, the oldest first, and answers
-         how many; ids, bodies and counts stay, what is held or parked is not moved, and none is lost on the way.
+    T17. `move` brings at most `limit` ready messages into the same lanes of another queue, the oldest first, and
+         answers how many; ids, bodies and counts stay, what is held or parked is not moved, and none is lost on the
+         way.
     T18. Bodies are opaque: any bytes, none and 512 KiB of them included, come back equal.
     T19. `admit` publishes a parcel, or not, in one step with looking at its key: of several at once under a new key one
          is published, and all are answered the id that stands for the key. Admitting the same parcel again changes
