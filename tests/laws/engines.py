@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from algebra import Err, Meaning, Ok, app
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from motet import Motet, TaskFailed, Term
@@ -17,6 +16,7 @@ from motet.canvas import advance
 from motet.canvas.compile import Origin, compile_term
 from motet.canvas.plan import Leaf, Part, Plan
 from motet.canvas.records import RunInfo, outcome_key
+from motet.conformance.algebra import Err, Meaning, Ok, app
 from motet.memory.clock import VirtualClock
 from motet.memory.world import World
 from motet.message import Message, Order, Place, Record, State, pack, read_message, read_record

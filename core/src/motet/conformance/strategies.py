@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -52,14 +54,17 @@ def arrivals(size: int) -> st.SearchStrategy[list[tuple[int, int]]]:
     )
 
 
-def programs(run: str, lane: Lane, *, max_leaves: int = 12) -> st.SearchStrategy[list[Op]]:
-    """Settlement programs of one run, over so few keys that they meet: conflicts, guards and nested branches included."""
+def programs(run: str, lane: Lane, mark: str = "", *, max_leaves: int = 12) -> st.SearchStrategy[list[Op]]:
+    """Settlement programs of one run, over so few keys that they meet: conflicts, guards and nested branches included.
+
+    Every record of a program has a value of its own, beginning with `mark`: an equal one is there only if the same
+    program was settled before.
+    """
     keys = st.integers(0, 5).map(lambda number: Key(run, f"o.{number}"))
     barriers = st.integers(0, 2).map(lambda number: Key(run, f"b.{number}"))
-    values = st.sampled_from([b"1", b"2"])
     parcels = st.integers(0, 5).map(lambda number: Parcel(f"{run}:{number}", lane, b"body"))
     plain: st.SearchStrategy[Op] = st.one_of(
-        st.builds(Once, keys, values),
+        st.builds(Once, keys, st.just(b"")),
         st.builds(Put, keys.map(lambda key: Key(run, f"v{key.name}")), st.just(b"v")),
         st.builds(Open, barriers, st.integers(1, 3), st.integers(0, 1), st.booleans()),
         st.builds(Guard, st.tuples(keys)),
@@ -73,7 +78,25 @@ def programs(run: str, lane: Lane, *, max_leaves: int = 12) -> st.SearchStrategy
             st.builds(Arrive, barriers, st.integers(0, 2), st.integers(0, 1), several, several),
         )
 
-    return st.lists(st.recursive(plain, nested, max_leaves=max_leaves), max_size=6)
+    ops = st.lists(st.recursive(plain, nested, max_leaves=max_leaves), max_size=6)
+    return ops.map(lambda program: _numbered(program, mark, itertools.count()))
+
+
+def _numbered(ops: Sequence[Op], mark: str, numbers: Iterator[int]) -> list[Op]:
+    """Give each record a value of its own."""
+    found: list[Op] = []
+    for op in ops:
+        match op:
+            case Once():
+                found.append(Once(op.key, f"{mark}{next(numbers)}".encode()))
+            case Do():
+                found.append(Do(_numbered(op.ops, mark, numbers)))
+            case Arrive():
+                ok, err = _numbered(op.then_ok, mark, numbers), _numbered(op.then_err, mark, numbers)
+                found.append(Arrive(op.key, op.slot, op.failed, ok, err))
+            case _:
+                found.append(op)
+    return found
 
 
 def examples(strategy: st.SearchStrategy[T], count: int) -> list[T]:

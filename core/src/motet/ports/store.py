@@ -35,7 +35,8 @@ class Store(Protocol):
     S5. `arrive` at an unknown barrier answers None and creates nothing.
     S6. `open` of an existing barrier changes nothing.
     S7. A record with a `ttl` is gone soon after it, one without stays until its run is swept.
-    S8. `sweep` removes at most `limit` records of a run and answers True when none is left; it may be repeated (H3).
+    S8. `sweep` removes at most `limit` records of a run, and its barriers with the last of them; it answers True when
+        nothing is left, and may be repeated (H3).
     S9. `flags` returns every scope flagged after the cursor, at the latest a second after `flag` returned, for an hour;
         with None it returns the cursor of now, and the flags of the last hour (H6).
     S10. `names` lists a run's records by the beginning of their name.
