@@ -67,7 +67,7 @@ class Sabotaged(BackendContract):
         return VirtualClock()
 
     @asynccontextmanager
-    async def connect(self, settings: Settings) -> AsyncGenerator[MemoryBackend]:  # type: ignore[override]
+    async def connect(self, settings: Settings) -> AsyncGenerator[MemoryBackend]:
         ordered = "?settle=ordered" if self.saboteur and self.saboteur.settle == "ordered" else ""
         async with open_memory(f"memory://trial{id(settings.clock)}{ordered}", settings) as backend:
             # What outlives a restart is tested here too: the world stays, unless a saboteur has it forget.
@@ -99,7 +99,7 @@ def reds(chosen: Saboteur | None) -> dict[str, str]:
             continue
         try:
             anyio.run(trial.attempt, test, fault)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a saboteur may make anything of a test
             reason = only(error)
             if not isinstance(reason, Unproven):
                 failed[name] = f"{type(reason).__name__}: {reason}".splitlines()[0]

@@ -37,7 +37,7 @@ def test_claiming_a_clause_elsewhere_is_a_type_error() -> None:
     @proves("D4")
     async def test_d4_mine(self: Any, stage: Stage) -> None: ...
 
-    with pytest.raises(TypeError, match="only motet.conformance can"):
+    with pytest.raises(TypeError, match=r"only motet\.conformance can"):
         subclass(test_d4_mine=test_d4_mine)
 
 

@@ -8,7 +8,6 @@ from motet.memory.clock import VirtualClock
 from motet.ports import Backend, Clock, Settings
 
 
-
 class Memory(BackendContract):
     """Each test has a world of its own, whose time passes as soon as everybody waits for it."""
 

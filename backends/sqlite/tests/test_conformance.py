@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -38,14 +37,9 @@ class TestSqlite(BackendContract):
 
     async def restart(self) -> None:
         """There is no server: what comes nearest is a process that has the file, half changed, and is killed."""
-        process = subprocess.Popen(
-            [sys.executable, "-c", CRASH, str(self.folder / "motet.db")], stdout=subprocess.PIPE
-        )
-        try:
+        command = [sys.executable, "-c", CRASH, str(self.folder / "motet.db")]
+        async with await anyio.open_process(command) as process:
             assert process.stdout is not None
-            assert await anyio.to_thread.run_sync(process.stdout.readline) == b"deleted\n"
+            assert await process.stdout.receive() == b"deleted\n"
             await anyio.sleep(0.2)
-        finally:
             process.kill()
-            process.wait()
-            process.stdout.close()

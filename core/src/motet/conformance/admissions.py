@@ -50,10 +50,7 @@ class AdmissionContract(Contract):
         keys = ("x", "y", "x", "z")
 
         standing = await stage.a.transport.admit(
-            [
-                Admission(stage.name(key), Rule.FIRST, parcel, LONG)
-                for key, parcel in zip(keys, parcels, strict=True)
-            ]
+            [Admission(stage.name(key), Rule.FIRST, parcel, LONG) for key, parcel in zip(keys, parcels, strict=True)]
         )
 
         assert stage.named(standing) == [".0:1", ".1:1", ".0:1", ".3:1"]

@@ -21,26 +21,32 @@ NOTHING: Any = object()
 
 @app.task(name="laws:leaf")
 async def leaf(*args: Any) -> list[Any]:
+    """Return what it was given: its input, if it takes one, and its name."""
     return list(args)
 
 
 @app.task(name="laws:boom")
 async def boom(*args: Any) -> Any:
+    """Fail under its name."""
     raise RuntimeError(f"boom {args[-1]}")
 
 
 @app.task(name="laws:identity")
 async def identity(value: Any) -> Any:
+    """Hand its input on."""
     return value
 
 
 @app.task(name="laws:rescue")
-async def rescue(error: Any) -> list[Any]:
+async def rescue(_error: Any) -> list[Any]:
+    """Take over, whatever the error was: the laws say only that it is called."""
     return ["rescued"]
 
 
 @dataclass(frozen=True)
 class Ok:
+    """A value."""
+
     value: Any
 
 
@@ -61,6 +67,7 @@ def denote(term: Term[Any, Any], given: tuple[Any, ...] = ()) -> Meaning:
 
 
 def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
+    """Say the same from inside: an empty chain that was given nothing hands on nothing."""
     match term:
         case Signature(task=task, args=args, immutable=immutable):
             arguments = args if immutable else (*given, *args)

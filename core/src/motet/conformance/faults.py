@@ -49,7 +49,9 @@ class Fault:
 
     def between(self, backend: Backend) -> Backend:
         """Put the fault between a test and a client."""
-        return backend if not self.concerned else _Client(backend, self)  # type: ignore[return-value]  # by __getattr__
+        client: Any = _Client(backend, self)
+        faulty: Backend = client if self.concerned else backend
+        return faulty
 
     async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Make a call as the fault has it."""

@@ -33,7 +33,7 @@ SOURCES: tuple[type[Any], ...] = (
     ports.Events,
     WorkflowContract,
 )
-MARKS = {"proven": "proven", "undeclared": "–", "unproven": "unproven", "gap": "**gap**", "failed": "**failed**"}
+MARKS = {"proven": "proven", "undeclared": "-", "unproven": "unproven", "gap": "**gap**", "failed": "**failed**"}
 CLAUSE = re.compile(r"^    ([A-Z]\d+)\. (.*(?:\n     +\S.*)*)", re.MULTILINE)
 
 

@@ -1,7 +1,8 @@
-"""A pytest plugin that writes what became of each clause: `pytest -p motet.conformance.report --conformance-report=FILE`.
+"""A pytest plugin that writes what became of each clause.
 
-The file is JSON: for each contract class its backend's name, and for each clause `proven`, `undeclared`, `unproven`,
-`gap` or `failed`, with the reason. Several runs, also those of other people, are joined by `motet.conformance.guarantees`.
+`pytest -p motet.conformance.report --conformance-report=FILE` switches it on. The file is JSON: for each contract
+class its backend's name, and for each clause `proven`, `undeclared`, `unproven`, `gap` or `failed`, with the reason.
+Several runs, also those of other people, are joined by `motet.conformance.guarantees`.
 """
 
 from __future__ import annotations
