@@ -13,7 +13,7 @@ from motet.canvas.terms import Chain, Group, Recovered, Signature, Term
 
 __all__ = ["NOTHING", "Err", "Meaning", "Ok", "app", "boom", "denote", "identity", "inner_meaning", "leaf", "rescue"]
 
-app = Motet("memory://", result_ttl=60)
+app: Motet = Motet("memory://", result_ttl=60)
 
 NOTHING: Any = object()
 """What an empty chain hands on when it was given nothing; seen from outside it is None."""
@@ -66,7 +66,7 @@ def denote(term: Term[Any, Any], given: tuple[Any, ...] = ()) -> Meaning:
     return Ok(None) if meaning == Ok(NOTHING) else meaning
 
 
-def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
+def inner_meaning(term: Term[Any, Any], given: tuple[Any, ...]) -> Meaning:
     """Say the same from inside: an empty chain that was given nothing hands on nothing."""
     match term:
         case Signature(task=task, args=args, immutable=immutable):
@@ -83,7 +83,8 @@ def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
                     return ended
                 given = () if ended.value is NOTHING else (ended.value,)
             return Ok(given[0] if given else NOTHING)
-        case Group(members=members):
+        case Group():
+            members: tuple[Term[Any, Any], ...] = term.children
             ended_members = [denote(member, given) for member in members]
             failed = [name for ended in ended_members if isinstance(ended, Err) for name in ended.leaves]
             return (

@@ -106,12 +106,12 @@ class Contract:
     @staticmethod
     def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         """Run each contract test with each fault, on each loop."""
-        test, cls = metafunc.function, metafunc.cls
-        if cls is None or not hasattr(test, "__clauses__"):
-            return
-        kinds = faults if test.__repeats__ and not cls.gap(metafunc.function) else (Plain.name,)
-        metafunc.parametrize("loop", cls.loops)
-        metafunc.parametrize("fault", kinds)
+        where: Any = metafunc  # pytest leaves open what these two are
+        test: Any = where.function
+        cls: type[Contract] | None = where.cls
+        if cls is not None and hasattr(test, "__clauses__"):
+            metafunc.parametrize("loop", cls.loops)
+            metafunc.parametrize("fault", faults if test.__repeats__ and not cls.gap(test) else (Plain.name,))
 
     @classmethod
     def gap(cls, test: Any) -> str:
@@ -171,6 +171,5 @@ class Contract:
 
 def only(error: Exception) -> Exception:
     """Take an error out of the groups that hold nothing else: a test has failed for one reason."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    held: tuple[Exception, ...] = getattr(error, "exceptions", ())
+    return only(held[0]) if len(held) == 1 else error

@@ -38,7 +38,7 @@ HARMLESS = {
 class Fault:
     """What goes wrong with the calls of one test. `calls` counts those that it could have gone wrong with."""
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     each_call: ClassVar[bool] = False
     """Whether the test is run again for each of its calls."""
     concerned: ClassVar[Mapping[str, set[str]]] = {}
@@ -61,14 +61,14 @@ class Fault:
 class Plain(Fault):
     """Nothing goes wrong."""
 
-    name = "plain"
+    name: ClassVar[str] = "plain"
 
 
 class Doubled(Fault):
     """Every call arrives twice."""
 
-    name = "doubled"
-    concerned = MappingProxyType(
+    name: ClassVar[str] = "doubled"
+    concerned: ClassVar[Mapping[str, set[str]]] = MappingProxyType(
         {port: ANSWERED_ALIKE.get(port, set()) | HARMLESS.get(port, set()) for port in {*ANSWERED_ALIKE, *HARMLESS}}
     )
 
@@ -82,9 +82,9 @@ class Doubled(Fault):
 class ReplyLost(Fault):
     """One call is carried out, its reply is lost, and the caller makes it again."""
 
-    name = "reply_lost"
-    each_call = True
-    concerned = MappingProxyType(ANSWERED_ALIKE)
+    name: ClassVar[str] = "reply_lost"
+    each_call: ClassVar[bool] = True
+    concerned: ClassVar[Mapping[str, set[str]]] = MappingProxyType(ANSWERED_ALIKE)
 
     async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         self.calls += 1
@@ -97,8 +97,8 @@ class ReplyLost(Fault):
 class Copied(Fault):
     """Every message is delivered, and soon afterwards its copy; `calls` counts the copies."""
 
-    name = "copied"
-    concerned = MappingProxyType({"transport": {"receive"}})
+    name: ClassVar[str] = "copied"
+    concerned: ClassVar[Mapping[str, set[str]]] = MappingProxyType({"transport": {"receive"}})
 
     async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         taken: list[Delivery] = await super().call(port, name, args, kwargs)

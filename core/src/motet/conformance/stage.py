@@ -57,8 +57,9 @@ class Stage:
         self.queue: str = self.name("q")
         self.other: str = self.name("other")
         self.run: str = self.name("run")
-        self.high, self.low = Lane(self.queue, "small", 0), Lane(self.queue, "small", 2)
-        self.aside = Lane(self.other, "large", 1)
+        self.high: Lane = Lane(self.queue, "small", 0)
+        self.low: Lane = Lane(self.queue, "small", 2)
+        self.aside: Lane = Lane(self.other, "large", 1)
         self.lanes: Sequence[Lane] = (self.high, self.low, self.aside)
         self.worked: Sequence[Lane] = (Lane(self.queue, "medium", 1),)
         self.a: Backend

@@ -19,7 +19,7 @@ __all__ = ["arrivals", "examples", "leaves", "names", "programs", "terms"]
 
 T = TypeVar("T")
 
-names = st.integers(0, 999).map(lambda number: f"n{number}")
+names: st.SearchStrategy[str] = st.integers(0, 999).map(lambda number: f"n{number}")
 
 
 def leaves(*, failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
@@ -109,7 +109,7 @@ def examples(strategy: st.SearchStrategy[T], count: int) -> list[T]:
         database=None,
         deadline=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
     @given(strategy)
     def collect(example: T) -> None:

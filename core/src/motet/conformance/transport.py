@@ -191,8 +191,7 @@ class TransportContract(Contract):
 
         for _ in range(4):
             await stage.sleep(stage.lease.total_seconds() / 2)
-            receipts = [taken.receipt, "nonsense"]
-            thread = Thread(target=lambda asked=receipts: answers.append(stage.a.transport.extend(asked)))
+            thread = Thread(target=lambda: answers.append(stage.a.transport.extend([taken.receipt, "nonsense"])))
             thread.start()
             thread.join()
 
