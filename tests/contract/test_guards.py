@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from test_memory import Memory
+from test_memory import Memory, TestMemory, TestMemoryOrdered
 
+from motet import Motet
 from motet.conformance import BackendContract, Contract, Stage, TimersContract
 from motet.conformance.contract import proves
 from motet.conformance.faults import faults
-from motet.conformance.guarantees import SOURCES, clauses, table
+from motet.conformance.guarantees import SOURCES, clauses, main, table
+from motet.ports import Settings
 
 LETTERS = "BTSDCXLNPWEF"
 
@@ -107,6 +110,27 @@ def test_r75_every_case_is_run_plain_doubled_and_with_each_reply_lost() -> None:
     assert set(faults) == {"plain", "doubled", "reply_lost"}
     repeated = [name for name in BackendContract.claims() if getattr(BackendContract, name).__repeats__]
     assert len(repeated) > 70
+
+
+async def test_r76_what_users_test_with_passes_the_suite_without_a_gap() -> None:
+    """R76: `memory://` is the backend that `tests/contract/test_memory.py` proves, and it declares no gap."""
+    async with Motet("memory://") as app, Memory().connect(Settings()) as proven:
+        assert type(app.backend) is type(proven)
+    assert dict(Memory.gaps) == {}
+    assert TestMemory.claims() == TestMemoryOrdered.claims() == BackendContract.claims()
+
+
+def test_a_page_is_written_between_its_markers(tmp_path: Path) -> None:
+    report, page = tmp_path / "report.json", tmp_path / "page.md"
+    report.write_text('{"Theirs": {"D1": {"state": "proven"}}}')
+    page.write_text("# Ours\n\n<!-- clauses -->\nold\n<!-- end of clauses -->\n\nrest\n")
+    arguments = [str(report), "--page", str(page)]
+
+    assert main([*arguments, "--check"]) == 1
+    assert main(arguments) == main([*arguments, "--check"]) == 0
+    assert "old" not in page.read_text()
+    assert page.read_text().startswith("# Ours\n\n<!-- clauses -->\n\n### Backend\n")
+    assert page.read_text().endswith("\n<!-- end of clauses -->\n\nrest\n")
 
 
 def test_the_table_shows_what_became_of_each_clause() -> None:

@@ -1,10 +1,12 @@
 """From reports to the table of guarantees: `python -m motet.conformance.guarantees REPORT... > guarantees.md`.
 
-A clause's words are those of its port's docstring; what became of it is what the reports say.
+A clause's words are those of its port's docstring; what became of it is what the reports say. With `--page FILE` the
+tables are written into a page, between two markers; with `--check` as well, the page is only compared.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -17,7 +19,7 @@ import attrs
 from motet import ports
 from motet.conformance.workflows import WorkflowContract
 
-__all__ = ["Clause", "clauses", "table"]
+__all__ = ["Clause", "clauses", "placed", "table"]
 
 SOURCES: tuple[type[Any], ...] = (
     ports.Backend,
@@ -33,6 +35,7 @@ SOURCES: tuple[type[Any], ...] = (
     ports.Events,
     WorkflowContract,
 )
+BEGIN, END = "<!-- clauses -->", "<!-- end of clauses -->"
 MARKS = {"proven": "proven", "undeclared": "-", "unproven": "unproven", "gap": "**gap**", "failed": "**failed**"}
 CLAUSE = re.compile(r"^    ([A-Z]\d+)\. (.*(?:\n     +\S.*)*)", re.MULTILINE)
 
@@ -74,14 +77,35 @@ def table(reports: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     return "\n".join(parts)
 
 
-def main(paths: Sequence[str]) -> int:
-    """Print the tables of these reports."""
+def placed(page: str, tables: str) -> str:
+    """Put tables between the markers of a page."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables of these reports, or write or compare a page."""
+    parser = argparse.ArgumentParser(prog="python -m motet.conformance.guarantees", description="Tables of guarantees.")
+    parser.add_argument("reports", nargs="+", type=Path, help="what `--conformance-report` wrote")
+    parser.add_argument("--page", type=Path, help=f"write them between {BEGIN} and {END} of this file")
+    parser.add_argument("--check", action="store_true", help="say whether the page is what would be written")
+    given = parser.parse_args(arguments)
     joined: dict[str, Any] = {}
-    for path in paths:
-        joined.update(json.loads(Path(path).read_text(encoding="utf-8")))
-    sys.stdout.write(table(joined))
+    for path in given.reports:
+        joined.update(json.loads(path.read_text(encoding="utf-8")))
+    tables = table(joined)
+    if given.page is None:
+        sys.stdout.write(tables)
+        return 0
+    page = given.page.read_text(encoding="utf-8")
+    if not given.check:
+        given.page.write_text(placed(page, tables), encoding="utf-8")
+    elif page != placed(page, tables):
+        sys.stderr.write(f"{given.page} does not say what the reports say: write it again\n")
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
