@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_memory import Memory, TestMemory, TestMemoryOrdered
+import test_memory as on_memory
 
 from motet import Motet
 from motet.conformance import BackendContract, Contract, Stage, TimersContract
@@ -16,6 +16,7 @@ from motet.conformance.faults import faults
 from motet.conformance.guarantees import SOURCES, clauses, main, table
 from motet.ports import Settings
 
+Memory = on_memory.Memory
 LETTERS = "BTSDCXLNPWEF"
 
 
@@ -117,18 +118,18 @@ async def test_r76_what_users_test_with_passes_the_suite_without_a_gap() -> None
     async with Motet("memory://") as app, Memory().connect(Settings()) as proven:
         assert type(app.backend) is type(proven)
     assert dict(Memory.gaps) == {}
-    assert TestMemory.claims() == TestMemoryOrdered.claims() == BackendContract.claims()
+    assert on_memory.TestMemory.claims() == on_memory.TestMemoryOrdered.claims() == BackendContract.claims()
 
 
 def test_a_page_is_written_between_its_markers(tmp_path: Path) -> None:
     report, page = tmp_path / "report.json", tmp_path / "page.md"
     report.write_text('{"Theirs": {"D1": {"state": "proven"}}}')
-    page.write_text("# Ours\n\n<!-- clauses -->\nold\n<!-- end of clauses -->\n\nrest\n")
+    page.write_text("# Ours\n\n<!-- clauses -->\nwas here\n<!-- end of clauses -->\n\nrest\n")
     arguments = [str(report), "--page", str(page)]
 
     assert main([*arguments, "--check"]) == 1
     assert main(arguments) == main([*arguments, "--check"]) == 0
-    assert "old" not in page.read_text()
+    assert "was here" not in page.read_text()
     assert page.read_text().startswith("# Ours\n\n<!-- clauses -->\n\n### Backend\n")
     assert page.read_text().endswith("\n<!-- end of clauses -->\n\nrest\n")
 
