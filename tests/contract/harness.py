@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from motet.conformance import BackendContract, Unproven
@@ -16,7 +18,7 @@ from motet.memory import open as open_memory
 from motet.memory.clock import VirtualClock
 from motet.ports import Clock, Settings
 
-__all__ = ["Saboteur", "clauses", "reds", "saboteur", "saboteurs"]
+__all__ = ["Saboteur", "clauses", "instead", "reds", "saboteur", "saboteurs"]
 
 Break = Callable[[MemoryBackend], None]
 
@@ -54,6 +56,20 @@ def saboteur(
     return listed
 
 
+def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put a function in the place of a method, which it is given before the arguments.
+
+    What clients share is changed by the first of them only: a method that was replaced is left as it is.
+    """
+
+    def put(function: Callable[..., Any]) -> Callable[..., Any]:
+        if name not in vars(owner):
+            setattr(owner, name, functools.partial(function, getattr(owner, name)))
+        return function
+
+    return put
+
+
 class Sabotaged(BackendContract):
     """The contract, run by hand."""
 
@@ -76,6 +92,7 @@ class Sabotaged(BackendContract):
                 self.saboteur.breaks(backend)
             self.backend = backend
             yield backend
+            await getattr(backend, "on_close", anyio.lowlevel.checkpoint)()
 
     async def restart(self) -> None:
         """Restart a world: a saboteur may have left it something to do, as `on_restart`."""
