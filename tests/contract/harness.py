@@ -12,7 +12,7 @@ import anyio.lowlevel
 import attrs
 
 from motet.conformance import BackendContract, Unproven
-from motet.conformance.contract import only
+from motet.conformance.contract import FAILURES, only
 from motet.memory import MemoryBackend
 from motet.memory import open as open_memory
 from motet.memory.clock import VirtualClock
@@ -116,7 +116,7 @@ def reds(chosen: Saboteur | None) -> dict[str, str]:
             continue
         try:
             anyio.run(trial.attempt, test, fault)
-        except Exception as error:
+        except FAILURES as error:
             reason = only(error)
             if not isinstance(reason, Unproven):
                 failed[name] = f"{type(reason).__name__}: {reason}".splitlines()[0]

@@ -27,6 +27,8 @@ Test: TypeAlias = Callable[[Any, Stage], Awaitable[None]]
 
 PATIENT = timedelta(seconds=30)
 """A lease that does not end while a test runs."""
+FAILURES = (Exception, BaseExceptionGroup, pytest.fail.Exception)
+"""How a test can fail: what `pytest.raises` did not see is no `Exception`, and makes groups that are none either."""
 TOGETHER = 6
 """So many lost replies are tried at once: a case that waits for a lease waits for all of them."""
 
@@ -122,7 +124,7 @@ class Contract:
         reason = self.gap(test)
         try:
             anyio.run(self.attempt, test, fault, backend=loop)
-        except Exception as caught:
+        except FAILURES as caught:
             error = only(caught)
             if isinstance(error, Unproven):
                 pytest.skip(f"unproven: {error}")
@@ -164,8 +166,14 @@ class Contract:
             raise Unproven(f"the capability {test.__needs__!r} is not declared")
 
 
-def only(error: Exception) -> Exception:
-    """Take an error out of the groups that hold nothing else: a test has failed for one reason."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+def only(error: BaseException) -> BaseException:
+    """Take an error out of the groups that hold nothing else: a test has failed for one reason.
+
+    Raises:
+        BaseException: It is no failure, but the end of the whole run.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
+    if not isinstance(error, FAILURES):
+        raise error
     return error
