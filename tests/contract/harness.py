@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ClassVar
 
 import anyio
@@ -18,7 +18,7 @@ from motet.memory import open as open_memory
 from motet.memory.clock import VirtualClock
 from motet.ports import Clock, Settings
 
-__all__ = ["Saboteur", "clauses", "instead", "reds", "saboteur", "saboteurs"]
+__all__ = ["Saboteur", "clauses", "instead", "quiet", "reds", "saboteur", "saboteurs"]
 
 Break = Callable[[MemoryBackend], None]
 
@@ -68,6 +68,16 @@ def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..
         return function
 
     return put
+
+
+@contextmanager
+def quiet(letters: Any) -> Generator[None]:
+    """Let nobody be woken who waits for a message, however ready it becomes."""
+    letters.receivers, receivers = set[Any](), letters.receivers
+    try:
+        yield
+    finally:
+        letters.receivers = receivers
 
 
 class Sabotaged(BackendContract):

@@ -138,7 +138,7 @@ class ClientContract(Contract):
 
         assert stage.now - began < SOON.total_seconds() / 2
 
-    @proves("B5", needs="durable", repeats=False)
+    @proves("B5", needs="durable", repeats=False, patient=True)
     async def test_b5_what_was_accepted_survives_a_restart(self, stage: Stage) -> None:
         schedule = Schedule(stage.name("s"), stage.clock.now().replace(microsecond=0), b"spec")
         buried = DeadLetter(stage.name("x"), stage.high, "app:task", b"", ErrorInfo("exception"), stage.clock.now())
