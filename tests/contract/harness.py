@@ -93,7 +93,7 @@ class Sabotaged(BackendContract):
         return VirtualClock()
 
     @asynccontextmanager
-    async def connect(self, settings: Settings) -> AsyncGenerator[MemoryBackend]:  # type: ignore[override]
+    async def connect(self, settings: Settings) -> AsyncGenerator[MemoryBackend]:
         ordered = "?settle=ordered" if self.saboteur and self.saboteur.settle == "ordered" else ""
         async with open_memory(f"memory://trial{id(settings.clock)}{ordered}", settings) as backend:
             # What outlives a restart is tested here too: the world stays, unless a saboteur has it forget.

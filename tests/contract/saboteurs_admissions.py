@@ -16,7 +16,7 @@ from motet.program import Put
 
 def standing(backend: MemoryBackend, admission: Admission) -> Any:
     """Return the letter that stands for a key; None when there is no such key, or the letter is gone."""
-    letters = backend.world.letters
+    letters: Any = backend.world.letters
     return letters.all.get(letters.keys.get(admission.key, ("", 0.0))[0])
 
 
@@ -68,7 +68,7 @@ def what_is_admitted_again_takes_its_own_place(backend: MemoryBackend) -> None:
     @instead(backend.world.letters, "admit")
     def admit(original: Any, admission: Admission) -> Any:
         letter = standing(backend, admission)
-        if letter is not None and letter.parcel.id == admission.parcel.id and not letter.receipt:
+        if letter and letter.parcel.id == admission.parcel.id and not letter.receipt:
             letter.parcel = admission.parcel
         return original(admission)
 
@@ -99,7 +99,12 @@ def a_window_ends_with_its_message(backend: MemoryBackend) -> None:
     @instead(backend.world.letters, "admit")
     def admit(original: Any, admission: Admission) -> Any:
         kept = backend.world.letters.keys.get(admission.key)
-        if kept and admission.rule is Rule.FIRST and kept[0] != admission.parcel.id and not standing(backend, admission):
+        if (
+            kept
+            and admission.rule is Rule.FIRST
+            and kept[0] != admission.parcel.id
+            and not standing(backend, admission)
+        ):
             del backend.world.letters.keys[admission.key]
         return original(admission)
 
@@ -127,7 +132,7 @@ def the_first_of_a_burst_says_when(backend: MemoryBackend) -> None:
     @instead(backend.world.letters, "admit")
     def admit(original: Any, admission: Admission) -> Any:
         letter = standing(backend, admission)
-        burst = admission.rule is Rule.DEBOUNCE and letter is not None and letter.parked
+        burst = admission.rule is Rule.DEBOUNCE and letter and letter.parked
         return original(with_parcel(admission, due=letter.parcel.due) if burst else admission)
 
 
@@ -136,7 +141,7 @@ def the_first_of_a_burst_says_what(backend: MemoryBackend) -> None:
     @instead(backend.world.letters, "admit")
     def admit(original: Any, admission: Admission) -> Any:
         letter = standing(backend, admission)
-        burst = admission.rule is Rule.DEBOUNCE and letter is not None and letter.parked
+        burst = admission.rule is Rule.DEBOUNCE and letter and letter.parked
         return original(with_parcel(admission, body=letter.parcel.body) if burst else admission)
 
 
@@ -148,7 +153,7 @@ def taken_away(backend: MemoryBackend, rule: Rule, *, held: bool) -> None:
         letters = backend.world.letters
         letters.turn()
         letter = standing(backend, admission)
-        other = letter is not None and letter.parcel.id != admission.parcel.id and admission.rule is rule
+        other = letter and letter.parcel.id != admission.parcel.id and admission.rule is rule
         if other and held and letters.held.pop(letter.receipt, None):
             del letters.all[letter.parcel.id]
         elif other and not (held or letter.receipt or letter.parked):
@@ -176,7 +181,7 @@ def what_takes_a_place_in_the_lane_keeps_its_body(backend: MemoryBackend) -> Non
     @instead(backend.world.letters, "admit")
     def admit(original: Any, admission: Admission) -> Any:
         letter = standing(backend, admission)
-        waits = admission.rule is Rule.KEEP_LAST and letter is not None and not letter.receipt
+        waits = admission.rule is Rule.KEEP_LAST and letter and not letter.receipt
         return original(with_parcel(admission, body=letter.parcel.body) if waits else admission)
 
 
@@ -185,9 +190,9 @@ def keep_last_leaves_what_is_parked(backend: MemoryBackend) -> None:
     @instead(backend.world.letters, "admit")
     def admit(original: Any, admission: Admission) -> Any:
         letter = standing(backend, admission)
-        if letter is not None and letter.parked and letter.parcel.id != admission.parcel.id:
-            if admission.rule is Rule.KEEP_LAST:
-                del backend.world.letters.keys[admission.key]
+        other = letter and letter.parked and letter.parcel.id != admission.parcel.id
+        if other and admission.rule is Rule.KEEP_LAST:
+            del backend.world.letters.keys[admission.key]
         return original(admission)
 
 
@@ -196,7 +201,7 @@ def while_one_runs_none_may_wait(backend: MemoryBackend) -> None:
     @instead(backend.world.letters, "admit")
     def admit(original: Any, admission: Admission) -> Any:
         letter = standing(backend, admission)
-        if admission.rule is Rule.KEEP_LAST and letter is not None and letter.receipt:
+        if admission.rule is Rule.KEEP_LAST and letter and letter.receipt:
             return letter.parcel.id, None
         return original(admission)
 
@@ -206,8 +211,7 @@ def keep_last_publishes_once_in_a_window(backend: MemoryBackend) -> None:
     @instead(backend.world.letters, "admit")
     def admit(original: Any, admission: Admission) -> Any:
         kept = backend.world.letters.keys.get(admission.key)
-        gone = kept is not None and kept[0] not in backend.world.letters.all
-        if gone and admission.rule is Rule.KEEP_LAST:
+        if kept and admission.rule is Rule.KEEP_LAST and kept[0] not in backend.world.letters.all:
             return kept[0], None
         return original(admission)
 
@@ -232,7 +236,7 @@ def losing_a_place_overwrites_what_was_decided(backend: MemoryBackend) -> None:
     def admit(original: Any, admission: Admission) -> Any:
         letter = standing(backend, admission)
         name = original(admission)
-        if letter is not None and letter.parcel.id not in backend.world.letters.all:
+        if letter and letter.parcel.id not in backend.world.letters.all:
             backend.world.records.put(Put(outcome(admission, letter.parcel.id), admission.replaced))
         return name
 

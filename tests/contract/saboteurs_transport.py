@@ -10,11 +10,9 @@ import anyio.lowlevel
 import msgspec
 from harness import instead, quiet, saboteur
 
-from motet.errors import Unavailable
 from motet.memory import MemoryBackend
 from motet.message import Parcel
 from motet.ports import QueueInfo
-
 
 # T1: what was published survives its sender.
 
@@ -267,7 +265,9 @@ def a_late_release_gives_back_what_another_holds(backend: MemoryBackend) -> None
     @instead(backend.transport, "release")
     async def release(original: Any, deliveries: Any, *delay: timedelta) -> None:
         found = [(each, heir(letters, each.receipt)) for each in deliveries]
-        await original([msgspec.structs.replace(each, receipt=it.receipt) if it else each for each, it in found], *delay)
+        await original(
+            [msgspec.structs.replace(each, receipt=it.receipt) if it else each for each, it in found], *delay
+        )
 
 
 @saboteur("T8")
@@ -276,7 +276,9 @@ def a_late_extend_is_told_that_it_holds_what_another_holds(backend: MemoryBacken
 
     @instead(backend.transport, "extend")
     def extend(original: Any, receipts: Any) -> list[bool]:
-        return [kept or heir(letters, each) is not None for kept, each in zip(original(receipts), receipts, strict=True)]
+        return [
+            kept or heir(letters, each) is not None for kept, each in zip(original(receipts), receipts, strict=True)
+        ]
 
 
 @saboteur("T9")

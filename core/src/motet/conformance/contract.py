@@ -33,7 +33,9 @@ TOGETHER = 6
 """So many lost replies are tried at once: a case that waits for a lease waits for all of them."""
 
 
-def proves(*clauses: str, needs: str = "", repeats: bool = True, patient: bool = False) -> Callable[[Test], Callable[..., None]]:
+def proves(
+    *clauses: str, needs: str = "", repeats: bool = True, patient: bool = False
+) -> Callable[[Test], Callable[..., None]]:
     """Make a method a contract test of some clauses.
 
     `needs` names the capability without which they are not promised. With `repeats=False` its calls are made once only:
@@ -45,7 +47,9 @@ def proves(*clauses: str, needs: str = "", repeats: bool = True, patient: bool =
         def run(self: Contract, fault: str, loop: str) -> None:
             self.prove(run, fault, loop)
 
-        run.__dict__.update(__clauses__=clauses, __needs__=needs, __repeats__=repeats, __patient__=patient, __body__=test)
+        run.__dict__.update(
+            __clauses__=clauses, __needs__=needs, __repeats__=repeats, __patient__=patient, __body__=test
+        )
         del run.__wrapped__  # type: ignore[attr-defined]  # pytest would ask for the parameters of the test itself
         return run
 
@@ -172,8 +176,11 @@ def only(error: BaseException) -> BaseException:
     Raises:
         BaseException: It is no failure, but the end of the whole run.
     """
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    inner: Sequence[BaseException] = (error,)
+    while len(inner) == 1:
+        error = inner[0]
+        inner = getattr(error, "exceptions", ())
+    reason = error
     if not isinstance(error, FAILURES):
         raise error
-    return error
+    return reason

@@ -363,9 +363,7 @@ class TransportContract(Contract):
     @proves("T18")
     async def test_t18_bodies_are_opaque(self, stage: Stage) -> None:
         bodies = [b"", b"\x00", bytes(range(256)), b"\xff\xfe not utf-8", b'{"json": 1}', b"\xc1" * LARGE]
-        await stage.a.transport.publish(
-            [stage.parcel(f":{number}", body=body) for number, body in enumerate(bodies)]
-        )
+        await stage.a.transport.publish([stage.parcel(f":{number}", body=body) for number, body in enumerate(bodies)])
 
         found: list[bytes] = []
         while len(found) < len(bodies):
