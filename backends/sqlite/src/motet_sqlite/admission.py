@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from motet.message import Key
 from motet.ports import Admission, Rule
 from motet.program import Once
@@ -26,7 +24,7 @@ def check(admission: Admission) -> None:
     text(admission.key)
     text(admission.outcome)
     blob(admission.replaced)
-    if admission.rule not in REPLACES or not isinstance(admission.window, timedelta):
+    if admission.rule not in REPLACES:
         refuse("admission", admission)
 
 

@@ -226,7 +226,7 @@ class Ledger:
             if due is None or due < self.now + SOON:
                 self.ready += 1
             suspect = parcel.suspect or due is not None
-            if type(parcel.body) is not bytes or not isinstance(parcel.id, str):
+            if type(parcel.body) is not bytes or type(parcel.id) is not str:
                 refuse("parcel", parcel)
             self._parcels.append((parcel.id, lane_name(parcel.lane), int(due is not None), parcel.body, due, suspect))
 

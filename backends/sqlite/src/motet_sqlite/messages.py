@@ -87,7 +87,7 @@ def agenda(database: Database) -> Agenda:
 
 def waiting(database: Database, lanes: Sequence[Lane], *, paused: bool) -> list[Lane]:
     """Return those of the lanes that have something to deliver, in their order; `paused` ones too."""
-    stopped = set() if paused else {queue for (queue,) in database.rows("SELECT queue FROM {paused}")}
+    stopped: set[str] = set() if paused else {queue for (queue,) in database.rows("SELECT queue FROM {paused}")}
     rows = database.rows(
         "SELECT value FROM json_each(?) AS wanted"
         " WHERE EXISTS (SELECT 1 FROM {message} WHERE state = 0 AND lane = wanted.value) ORDER BY key",

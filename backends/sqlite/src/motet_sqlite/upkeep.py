@@ -28,7 +28,7 @@ Removal = Callable[[Database, float, int], int]
 def upkeep(database: Database, now: Callable[[], float]) -> Iterator[None]:
     """Do one round in short transactions (1 ms each, the checkpoint 7 ms); callers come in at every `yield`."""
     removals: list[Removal] = [partial(_expired, kept, sql) for kept, sql in EXPIRED]
-    removals += [holders.forget, lambda database, _, limit: workers.forget(database, limit)]
+    removals += [holders.forget, workers.forget]
     for removal in removals:
         while _remove(database, removal, now()) == SLICE:
             yield

@@ -57,9 +57,9 @@ def moment(number: int) -> datetime:
 def lane_name(lane: Lane) -> str:
     """Return the stored form of a lane; neither a queue nor a size has a colon in it."""
     queue, size, priority = lane
-    if ":" in text(queue) or ":" in str(size) or not isinstance(priority, int):
+    if ":" in text(queue) or ":" in str(size):
         refuse("lane", lane)
-    return f"{queue}:{size}:{int(priority)}"
+    return f"{queue}:{size}:{priority:d}"
 
 
 def check_lanes(lanes: Sequence[Lane]) -> None:

@@ -55,8 +55,9 @@ def _present(database: Database) -> list[Present]:
     return [Present(name, about) for name, about in rows]
 
 
-def forget(database: Database, limit: int) -> int:
-    """Remove a slice of those that have been silent for too long."""
+def forget(database: Database, wall: float, limit: int) -> int:
+    """Remove a slice of those that have been silent for too long, whatever the time on the wall."""
+    del wall
     return database.change(
         "DELETE FROM {worker} WHERE id IN (SELECT id FROM {worker} WHERE boot <> ? OR lease <= ? LIMIT ?)",
         boot(),
