@@ -8,28 +8,16 @@ from motet.program import Once
 from motet_sqlite.ledger import Ledger
 from motet_sqlite.values import blob, refuse, text
 
-__all__ = ["admit", "check"]
+__all__ = ["admit"]
 
 READY, PARKED = 0, 1
 REPLACES: dict[Rule, tuple[int, ...]] = {Rule.FIRST: (), Rule.DEBOUNCE: (PARKED,), Rule.KEEP_LAST: (READY, PARKED)}
 """The states in which a message loses its place."""
 
 
-def check(admission: Admission) -> None:
-    """Refuse what cannot be kept, before anything of a batch is done.
-
-    Raises:
-        UsageError: A field has another type.
-    """
-    text(admission.key)
-    text(admission.outcome)
-    blob(admission.replaced)
-    if admission.rule not in REPLACES:
-        refuse("admission", admission)
-
-
 def admit(ledger: Ledger, admission: Admission) -> str:
     """Publish a parcel, or not; return the id of the one that stands for the key."""
+    _check(admission)
     name = admission.parcel.id
     standing = _standing(ledger, admission.key)
     if standing == name:
@@ -51,6 +39,19 @@ def admit(ledger: Ledger, admission: Admission) -> str:
     # The next one of this transaction looks for this one in the table.
     ledger.flush()
     return name
+
+
+def _check(admission: Admission) -> None:
+    """Refuse what cannot be kept.
+
+    Raises:
+        UsageError: A field has another type.
+    """
+    text(admission.key)
+    text(admission.outcome)
+    blob(admission.replaced)
+    if admission.rule not in REPLACES:
+        refuse("admission", admission)
 
 
 def _standing(ledger: Ledger, key: str) -> str | None:

@@ -49,9 +49,8 @@ class SqliteDeadLetters:
         return read
 
     async def page(self, filter: Filter, after: str | None, limit: int) -> list[DeadLetter]:
-        chosen, values = _where(filter)
-
         def page(database: Database) -> list[DeadLetter]:
+            chosen, values = _where(filter)
             at, seq = (2**62, 0) if after is None else _place(database, after)
             rows = database.rows(
                 f"SELECT content FROM {{letter}} WHERE (at, seq) < (?, ?){chosen} ORDER BY at DESC, seq DESC LIMIT ?",  # noqa: S608
@@ -83,9 +82,8 @@ class SqliteDeadLetters:
         return [name in gone for name in ids]
 
     async def purge(self, filter: Filter, limit: int) -> int:
-        chosen, values = _where(filter)
-
         def purge(ledger: Ledger) -> int:
+            chosen, values = _where(filter)
             sql = f"SELECT id FROM {{letter}} WHERE 1{chosen} ORDER BY at, seq LIMIT ?"  # noqa: S608
             return len(_remove(ledger, [name for (name,) in ledger.database.rows(sql, *values, max(0, limit))]))
 

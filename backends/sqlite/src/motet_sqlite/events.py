@@ -33,11 +33,9 @@ class SqliteEvents:
         self._clock = clock
 
     async def emit(self, events: Sequence[bytes]) -> None:
-        rows = [(blob(event),) for event in events]
-
         def emit(ledger: Ledger) -> None:
             database = ledger.database
-            database.insert("INSERT INTO {event} (content)", "", rows)
+            database.insert("INSERT INTO {event} (content)", "", [(blob(event),) for event in events])
             # The latest row always stays, so that numbers go on from it and none is given twice.
             database.change("DELETE FROM {event} WHERE seq <= (SELECT max(seq) FROM {event}) - ?", KEPT)
             ledger.decided.add(STREAM)

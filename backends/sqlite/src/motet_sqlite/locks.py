@@ -28,11 +28,10 @@ class SqliteLocks:
         self._desk = desk
 
     async def acquire(self, locks: Sequence[Lock], owner: str, lease: timedelta) -> Grant | Busy:
-        text(owner)
-        for lock in locks:
-            _check(lock)
-
         def acquire(ledger: Ledger) -> Grant | Busy:
+            text(owner)
+            for lock in locks:
+                _check(lock)
             return holders.acquire(ledger.database, locks, owner, lease, ledger.now)
 
         # Durable: a resource that has seen a fence refuses smaller ones, after a power cut too.
@@ -46,7 +45,6 @@ class SqliteLocks:
         return kept
 
     async def release(self, owner: str) -> None:
-        text(owner)
         # After the acquires that were asked before it, so that a caller who gives up leaves nothing behind.
         await self._desk.do(
             Step(lambda ledger: holders.release(ledger.database, [owner]), kind=Kind.DEED, durable=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from motet.message import Parcel
 from motet.ports import Schedule, Schedules
@@ -32,22 +32,18 @@ class SqliteSchedules:
         self._desk = desk
 
     async def save(self, schedule: Schedule) -> Schedule | None:
-        values = (text(schedule.name), _stored(schedule.due), blob(schedule.spec), bool(schedule.paused))
-        version = count(schedule.version)
         saved: Schedule | None = await self._desk.do(
-            Step(lambda ledger: _save(ledger.database, version, values), kind=Kind.DEED)
+            Step(lambda ledger: _save(ledger.database, schedule), kind=Kind.DEED)
         )
         return saved
 
     async def fire(self, name: str, due: datetime, following: datetime | None, parcels: Sequence[Parcel]) -> bool:
-        expected, then = micros(due), _stored(following)
-
         def fire(ledger: Ledger) -> bool:
             moved = ledger.database.change(
                 "UPDATE {schedule} SET due = ?, version = version + 1 WHERE name = ? AND due = ? AND paused = 0",
-                then,
+                _stored(following),
                 name,
-                expected,
+                micros(due),
             )
             if moved:
                 ledger.publish(parcels)
@@ -66,8 +62,7 @@ class SqliteSchedules:
         return read
 
     async def due(self, until: datetime, limit: int) -> list[Schedule]:
-        latest = micros(until)
-        found: list[Schedule] = await self._desk.look(lambda database: _read(database, DUE, latest, limit))
+        found: list[Schedule] = await self._desk.look(lambda database: _read(database, DUE, micros(until), limit))
         return found
 
     async def page(self, after: str | None, limit: int) -> list[Schedule]:
@@ -82,8 +77,9 @@ class SqliteSchedules:
         return removed > 0
 
 
-def _save(database: Database, version: int, values: tuple[Any, ...]) -> Schedule | None:
-    name, due, spec, paused = values
+def _save(database: Database, schedule: Schedule) -> Schedule | None:
+    name, due, spec = text(schedule.name), _stored(schedule.due), blob(schedule.spec)
+    paused, version = bool(schedule.paused), count(schedule.version)
     if version:
         database.change(
             "UPDATE {schedule} SET due = ?, spec = ?, paused = ?, version = version + 1 WHERE name = ? AND version = ?",
@@ -97,7 +93,10 @@ def _save(database: Database, version: int, values: tuple[Any, ...]) -> Schedule
         database.change(
             "INSERT INTO {schedule} (name, due, spec, paused, version) VALUES (?, ?, ?, ?, 1)"
             " ON CONFLICT (name) DO NOTHING",
-            *values,
+            name,
+            due,
+            spec,
+            paused,
         )
     stored = _read(database, f"{COLUMNS} WHERE name = ?", name)
     return stored[0] if stored else None

@@ -18,7 +18,7 @@ __all__ = ["connect"]
 
 APPLICATION = 0x4D6F7465
 """`PRAGMA application_id` of our files: "Mote"."""
-LEASED = ("holder", "spent", "worker")
+LEASED = ("{message}", "{holder}", "{spent}", "{worker}")
 OLDEST = (3, 35, 0)
 """The first SQLite with RETURNING."""
 
@@ -96,8 +96,5 @@ def _make_tables(file: Database, number: int, version: int) -> None:
 def _recover(database: Database) -> None:
     """End leases that count from a start that is over, where the system has no name for its starts."""
     if not boot():
-        for rows in (
-            "{message} SET lease = 0 WHERE state = 2 AND",
-            *(f"{{{name}}} SET lease = 0 WHERE" for name in LEASED),
-        ):
-            database.change(f"UPDATE {rows} boot = 0 AND lease > ?", uptime() + 86400)
+        for table in LEASED:
+            database.change(f"UPDATE {table} SET lease = 0 WHERE boot = 0 AND lease > ?", uptime() + 86400)  # noqa: S608 - names of ours

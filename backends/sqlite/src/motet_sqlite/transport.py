@@ -10,7 +10,7 @@ from motet.message import Parcel
 from motet.options import Lane
 from motet.ports import Admission, Delivery, QueueInfo, Settings, Transport
 from motet_sqlite import messages
-from motet_sqlite.admission import admit, check
+from motet_sqlite.admission import admit
 from motet_sqlite.leases import Leases
 from motet_sqlite.ledger import Ledger
 from motet_sqlite.location import Location
@@ -95,8 +95,6 @@ class SqliteTransport:
         return count
 
     async def admit(self, admissions: Sequence[Admission]) -> list[str]:
-        for admission in admissions:
-            check(admission)
         standing: list[str] = await self._desk.do(
             Step(lambda ledger: [admit(ledger, each) for each in admissions], kind=Kind.DEED, submits=True)
         )

@@ -25,14 +25,12 @@ class SqliteWorkers:
         self._desk = desk
 
     async def beat(self, worker: Present, ttl: timedelta) -> None:
-        name, about = text(worker.id), blob(worker.about)
-
         def beat(ledger: Ledger) -> None:
             ledger.database.change(
                 "INSERT INTO {worker} (id, about, boot, lease) VALUES (?, ?, ?, ?) ON CONFLICT (id)"
                 " DO UPDATE SET about = excluded.about, boot = excluded.boot, lease = excluded.lease",
-                name,
-                about,
+                text(worker.id),
+                blob(worker.about),
                 boot(),
                 uptime() + ttl.total_seconds(),
             )

@@ -155,6 +155,13 @@ WRONG: Any = object()
         lambda b: b.events.emit(["text"]),
         lambda b: b.events.read("x", 1, NOW),
         lambda b: b.deadletters.bury([WRONG]),
+        lambda b: b.deadletters.page(WRONG, None, 1),
+        lambda b: b.schedules.save(WRONG),
+        lambda b: b.locks.acquire([WRONG], "o", NOW),
+        lambda b: b.locks.acquire([], WRONG, NOW),
+        lambda b: b.transport.admit([WRONG]),
+        lambda b: b.transport.publish([WRONG]),
+        lambda b: b.workers.beat(WRONG, NOW),
         lambda b: b.deadletters.get(["a\0b"]),
     ],
 )
