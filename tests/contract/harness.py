@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import anyio
@@ -16,7 +17,7 @@ from motet.memory import open as open_memory
 from motet.memory.clock import VirtualClock
 from motet.ports import Clock, Settings
 
-__all__ = ["Saboteur", "clauses", "reds", "saboteur", "saboteurs"]
+__all__ = ["Saboteur", "clauses", "instead", "reds", "saboteur", "saboteurs"]
 
 Break = Callable[[MemoryBackend], None]
 
@@ -52,6 +53,12 @@ def saboteur(
         return breaks
 
     return listed
+
+
+def instead(target: Any, name: str, act: Callable[..., Any]) -> None:
+    """Have a method done by `act`, which is given the real one first; once, however many clients share the target."""
+    if name not in vars(target):
+        setattr(target, name, partial(act, getattr(target, name)))
 
 
 class Sabotaged(BackendContract):

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import saboteurs_deadletters  # noqa: F401 - they list themselves
+import saboteurs_locks  # noqa: F401 - they list themselves
+import saboteurs_schedules  # noqa: F401 - they list themselves
+import saboteurs_settler  # noqa: F401 - they list themselves
+import saboteurs_store  # noqa: F401 - they list themselves
 import saboteurs_transport  # noqa: F401 - they list themselves
+import saboteurs_workflows  # noqa: F401 - they list themselves
 from harness import Saboteur, clauses, reds, saboteurs
 
 from motet.conformance import BackendContract
