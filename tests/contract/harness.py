@@ -11,7 +11,7 @@ import anyio
 import attrs
 
 from motet.conformance import BackendContract, Unproven
-from motet.conformance.contract import only
+from motet.conformance.contract import FAILED, only
 from motet.memory import MemoryBackend
 from motet.memory import open as open_memory
 from motet.memory.clock import VirtualClock
@@ -106,7 +106,7 @@ def reds(chosen: Saboteur | None) -> dict[str, str]:
             continue
         try:
             anyio.run(trial.attempt, test, fault)
-        except Exception as error:
+        except FAILED as error:
             reason = only(error)
             if not isinstance(reason, Unproven):
                 failed[name] = f"{type(reason).__name__}: {reason}".splitlines()[0]

@@ -122,7 +122,7 @@ class Contract:
         reason = self.gap(test)
         try:
             anyio.run(self.attempt, test, fault, backend=loop)
-        except Exception as caught:
+        except FAILED as caught:
             error = only(caught)
             if isinstance(error, Unproven):
                 pytest.skip(f"unproven: {error}")
@@ -164,8 +164,12 @@ class Contract:
             raise Unproven(f"the capability {test.__needs__!r} is not declared")
 
 
-def only(error: Exception) -> Exception:
+FAILED = (Exception, pytest.fail.Exception, BaseExceptionGroup)
+"""How a test ends that has failed: what pytest says, alone or in a group, is no `Exception`."""
+
+
+def only(error: BaseException) -> BaseException:
     """Take an error out of the groups that hold nothing else: a test has failed for one reason."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -132,7 +132,7 @@ class DeadLettersContract(Contract):
         await buried(
             stage,
             letter(stage, ":old", 300),
-            letter(stage, ":aside", 100, lane=stage.aside),
+            letter(stage, ":aside", 60, lane=stage.aside),
             letter(stage, ":task", 90, task="app:other"),
             letter(stage, ":kind", 80, kind="timeout"),
             letter(stage, ":both", 70, task="app:other", kind="timeout"),
