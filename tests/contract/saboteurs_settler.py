@@ -8,6 +8,7 @@ from typing import Any
 import anyio.lowlevel
 import msgspec
 from harness import instead, saboteur
+from tampering import programming, settling
 
 from motet.engine.wellformed import check_program
 from motet.memory import MemoryBackend
@@ -27,29 +28,6 @@ from motet.program import (
 )
 
 replaced = msgspec.structs.replace
-
-
-def settling(backend: MemoryBackend, change: Callable[[Entry], Entry]) -> None:
-    """Have every entry changed before it is settled."""
-    settle = "settle_all"
-    instead(backend.world, settle, lambda real, entries: real([change(entry) for entry in entries]))
-
-
-def rewritten(ops: Sequence[Op], change: Callable[[Op], Sequence[Op]]) -> list[Op]:
-    """Replace each op of a program, inner ones first."""
-    done: list[Op] = []
-    for op in ops:
-        if isinstance(op, Do):
-            op = Do(rewritten(op.ops, change))
-        elif isinstance(op, Arrive):
-            op = replaced(op, then_ok=rewritten(op.then_ok, change), then_err=rewritten(op.then_err, change))
-        done += change(op)
-    return done
-
-
-def programming(backend: MemoryBackend, change: Callable[[Op], Sequence[Op]]) -> None:
-    """Have every op of every program changed before it is carried out."""
-    settling(backend, lambda entry: replaced(entry, program=rewritten(entry.program, change)))
 
 
 @saboteur("P1")
