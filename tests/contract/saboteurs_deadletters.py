@@ -118,7 +118,7 @@ def a_page_of_letters_begins_by_number(backend: MemoryBackend) -> None:
 
 @saboteur("X3")
 def nothing_comes_after_a_letter_that_is_gone(backend: MemoryBackend) -> None:
-    def page(real: Any, filter: Filter, after: str | None, limit: int) -> list[DeadLetter]:
+    def page(real: Any, filter: Filter, after: str | None, limit: int) -> Any:
         return [] if after in backend.world.burials.gone else real(filter, after, limit)
 
     instead(backend.world.burials, "page", page)
@@ -138,7 +138,7 @@ def of_letters_of_one_moment_a_page_shows_one(backend: MemoryBackend) -> None:
 
 def read_filter(backend: MemoryBackend, misread: Any) -> None:
     """Have filters read wrongly."""
-    instead(backend.world.burials, "chosen", lambda real, filter: real(misread(filter)))
+    instead(backend.world.burials, "chosen", lambda real, given: real(misread(given)))
 
 
 @saboteur("X4")
@@ -223,7 +223,7 @@ def removing_ends_at_what_is_not_there(backend: MemoryBackend) -> None:
 
 @saboteur("X7")
 def purging_knows_no_limit(backend: MemoryBackend) -> None:
-    async def purge(real: Any, filter: Filter, limit: int) -> int:
+    async def purge(real: Any, filter: Filter, limit: int) -> Any:
         return min(limit, await real(filter, 10_000))
 
     instead(backend.deadletters, "purge", purge)

@@ -153,7 +153,8 @@ def the_windows_of_a_rate_stand_side_by_side(backend: MemoryBackend) -> None:
         uses = backend.world.holders.uses.get(lock.name)
         if lock.kind == "rate" and uses and name not in owner.spent:
             begun = now - now % lock.window.total_seconds()
-            return None if sum(at >= begun for at, _ in uses) < lock.limit else begun + lock.window.total_seconds() - now
+            busy_now = sum(at >= begun for at, _ in uses) >= lock.limit
+            return begun + lock.window.total_seconds() - now if busy_now else None
         left: float | None = real(lock, name, owner, now)
         return left
 
@@ -289,7 +290,7 @@ def the_dead_are_listed(backend: MemoryBackend) -> None:
         dead.append(Holding(lock.name, name, owner.fence, timedelta(seconds=60)))
         real(lock, name, owner, until)
 
-    def held(real: Any, prefix: str) -> list[Holding]:
+    def held(real: Any, prefix: str) -> Any:
         alive = real(prefix)
         names = {(each.name, each.owner) for each in alive}
         return alive + [each for each in dead if each.name.startswith(prefix) and (each.name, each.owner) not in names]
@@ -300,7 +301,7 @@ def the_dead_are_listed(backend: MemoryBackend) -> None:
 
 @saboteur("L9")
 def rates_are_listed(backend: MemoryBackend) -> None:
-    def held(real: Any, prefix: str) -> list[Holding]:
+    def held(real: Any, prefix: str) -> Any:
         rates = [Holding(rate, "", 1, timedelta(seconds=60)) for rate in backend.world.holders.uses]
         return real(prefix) + [each for each in rates if each.name.startswith(prefix)]
 

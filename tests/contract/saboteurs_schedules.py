@@ -149,7 +149,7 @@ def firing_keeps_the_version(backend: MemoryBackend) -> None:
 
 @saboteur("C5")
 def what_is_paused_is_due(backend: MemoryBackend) -> None:
-    async def due(real: Any, until: datetime, limit: int) -> list[Schedule]:
+    async def due(real: Any, until: datetime, limit: int) -> Any:
         paused = [each for each in backend.world.schedules.values() if each.paused and each.due and each.due <= until]
         return (paused + await real(until, limit))[:limit]
 
@@ -175,7 +175,7 @@ def what_is_due_later_is_listed(backend: MemoryBackend) -> None:
 
 @saboteur("C5")
 def what_is_due_is_listed_without_limit(backend: MemoryBackend) -> None:
-    async def due(real: Any, until: datetime, limit: int) -> list[Schedule]:
+    async def due(real: Any, until: datetime, limit: int) -> Any:
         return await real(until, limit) and await real(until, 1000)
 
     instead(backend.schedules, "due", due)

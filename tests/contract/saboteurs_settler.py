@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import anyio.lowlevel
@@ -69,20 +69,37 @@ def a_conflict_is_acknowledged(backend: MemoryBackend) -> None:
 
 
 @saboteur("P2")
-def what_a_completed_barrier_publishes_is_published_again(backend: MemoryBackend) -> None:
+def what_was_submitted_is_published_again(backend: MemoryBackend) -> None:
+    submitted: list[bool] = vars(backend.world).setdefault("submitted", [])
+
+    def settle_all(real: Any, entries: Sequence[Entry]) -> list[Reply]:
+        submitted[:] = [True for entry in entries if entry.delivery is None]
+        replies: list[Reply] = real(entries)
+        return replies
+
     def apply(real: Any, op: Op) -> Any:
         stored = real(op)
-        return None if isinstance(op, Once) and stored == op.value else stored
+        return None if submitted and isinstance(op, Once) and stored == op.value else stored
 
+    instead(backend.world, "settle_all", settle_all)
     instead(backend.world, "apply", apply)
 
 
 @saboteur("P2", settle="ordered")
-def what_is_published_again_is_not_marked(backend: MemoryBackend) -> None:
-    async def hand_over(real: Any, op: Publish) -> None:
-        await real(Publish(tuple(replaced(parcel, suspect=False) for parcel in op.parcels)))
+def what_is_published_again_is_marked_only_with_a_delivery(backend: MemoryBackend) -> None:
+    settler: Any = backend.settler
 
-    instead(backend.settler, "hand_over", hand_over)
+    async def settle_one(real: Any, entry: Entry) -> Reply:
+        settler.submits = entry.delivery is None
+        reply: Reply = await real(entry)
+        return reply
+
+    async def hand_over(real: Any, op: Publish) -> None:
+        unmarked = tuple(replaced(parcel, suspect=False) for parcel in op.parcels)
+        await real(Publish(unmarked) if settler.submits else op)
+
+    instead(settler, "settle_one", settle_one)
+    instead(settler, "hand_over", hand_over)
 
 
 @saboteur("P3")

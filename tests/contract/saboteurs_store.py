@@ -433,7 +433,7 @@ def of_two_additions_at_once_one_is_lost(backend: MemoryBackend) -> None:
 
 @saboteur("S15")
 def an_addition_answers_the_sum_before_it(backend: MemoryBackend) -> None:
-    async def add(real: Any, key: Key, amount: int, ttl: timedelta | None = None) -> int:
+    async def add(real: Any, key: Key, amount: int, ttl: timedelta | None = None) -> Any:
         return await real(key, amount, ttl) - amount
 
     instead(backend.store, "add", add)

@@ -25,11 +25,14 @@ def rewritten(ops: Sequence[Op], change: Callable[[Op], Sequence[Op]]) -> list[O
     """Replace each op of a program, inner ones first."""
     done: list[Op] = []
     for op in ops:
-        if isinstance(op, Do):
-            op = Do(rewritten(op.ops, change))
-        elif isinstance(op, Arrive):
-            op = replaced(op, then_ok=rewritten(op.then_ok, change), then_err=rewritten(op.then_err, change))
-        done += change(op)
+        match op:
+            case Do():
+                done += change(Do(rewritten(op.ops, change)))
+            case Arrive():
+                ok, err = rewritten(op.then_ok, change), rewritten(op.then_err, change)
+                done += change(replaced(op, then_ok=ok, then_err=err))
+            case _:
+                done += change(op)
     return done
 
 
