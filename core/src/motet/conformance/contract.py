@@ -170,6 +170,5 @@ FAILED = (Exception, pytest.fail.Exception, BaseExceptionGroup)
 
 def only(error: BaseException) -> BaseException:
     """Take an error out of the groups that hold nothing else: a test has failed for one reason."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    held: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return only(held[0]) if len(held) == 1 else error

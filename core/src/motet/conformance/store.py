@@ -175,15 +175,15 @@ class StoreContract(Contract):
     @proves("S9")
     async def test_s9_flags_are_read_after_a_cursor(self, stage: Stage) -> None:
         await stage.a.store.flag([Flag(stage.run, "", 0, 3)])
-        cursor, found = await stage.b.store.flags(None)
-        assert self._mine(stage, found) == {Flag(stage.run, "", 0, 3)}
-        later, found = await stage.b.store.flags(cursor)
-        assert self._mine(stage, found) == set()
+        cursor, found = await stage.flagged(stage.b, None, 1)
+        assert found == {Flag(stage.run, "", 0, 3)}
+        later, again = await stage.b.store.flags(cursor)
+        assert self._mine(stage, again) == set()
 
         await stage.a.store.flag([Flag(stage.run, "seg", 1, 2), Flag(stage.run, "", 0, 9)])
 
-        last, found = await stage.b.store.flags(later)
-        assert self._mine(stage, found) == {Flag(stage.run, "seg", 1, 2), Flag(stage.run, "", 0, 9)}
+        last, found = await stage.flagged(stage.b, later, 2)
+        assert found == {Flag(stage.run, "seg", 1, 2), Flag(stage.run, "", 0, 9)}
         assert self._mine(stage, (await stage.b.store.flags(last))[1]) == set()
 
     def _mine(self, stage: Stage, found: list[Flag]) -> set[Flag]:
@@ -196,7 +196,7 @@ class StoreContract(Contract):
 
         late = await stage.connect()
 
-        assert self._mine(stage, (await late.store.flags(None))[1]) == {Flag(stage.run, "", 0, 3)}
+        assert (await stage.flagged(late, None, 1))[1] == {Flag(stage.run, "", 0, 3)}
 
     @proves("S10")
     async def test_s10_names_lists_records_by_their_beginning(self, stage: Stage) -> None:

@@ -237,10 +237,15 @@ class WorkflowContract(Contract):
             ran[name] += 1
             return name
 
+        @app.task(queue=stage.queue, name="f6:child")
+        async def child(n: int) -> None:
+            await stage.sleep(1.5 * n)
+            ran[f"child {n}"] += 1
+
         @app.task(queue=stage.queue, name="f6:parent")
         async def parent(ctx: Context = injected) -> str:
             ctx.spawn(note.s("detached"))
-            ctx.spawn(group(note.s(f"child {n}") for n in range(2)), attach=True)
+            ctx.spawn(group(child.s(n) for n in range(2)), attach=True)
             return "parent"
 
         @app.task(queue=stage.queue, name="f6:countdown")
@@ -378,9 +383,11 @@ class WorkflowContract(Contract):
             ran["next"] += 1
 
         async with self._running(stage, app):
+            began = stage.now
             run = await self._submit(stage, app, chain(slow.si(), following.si()).within(0.5))
             with pytest.raises(TaskFailed) as caught:
                 await self._value(run)
+            assert stage.now - began < 10
             await stage.sleep(0.5)
 
         assert caught.value.error.kind == "timeout"
