@@ -157,6 +157,14 @@ def what_is_paused_is_due(backend: MemoryBackend) -> None:
 
 
 @saboteur("C5")
+def what_is_due_at_that_very_time_is_not_listed(backend: MemoryBackend) -> None:
+    async def due(real: Any, until: datetime, limit: int) -> list[Schedule]:
+        return [each for each in await real(until, limit) if each.due != until]
+
+    instead(backend.schedules, "due", due)
+
+
+@saboteur("C5")
 def what_is_due_is_listed_by_name(backend: MemoryBackend) -> None:
     async def due(real: Any, until: datetime, limit: int) -> list[Schedule]:
         return sorted(await real(until, limit), key=lambda each: each.name, reverse=True)

@@ -103,24 +103,23 @@ def what_is_published_again_is_marked_only_with_a_delivery(backend: MemoryBacken
 
 
 @saboteur("P3")
-def a_conflict_ends_the_program(backend: MemoryBackend) -> None:
-    def apply(real: Any, op: Op) -> Any:
-        if ended:
-            return True if isinstance(op, Guard) else None
-        stored = real(op)
-        if isinstance(op, Once) and stored not in (None, op.value):
-            ended.append(True)
-        return stored
-
-    ended: list[bool] = vars(backend.world).setdefault("ended", [])
+def a_conflict_ends_the_program_of_a_lone_entry(backend: MemoryBackend) -> None:
+    state: dict[str, bool] = vars(backend.world).setdefault("state", {})
 
     def settle_all(real: Any, entries: Sequence[Entry]) -> list[Reply]:
+        state.update(alone=len(entries) == 1, ended=False)
         replies: list[Reply] = real(entries)
-        ended.clear()
         return replies
 
-    instead(backend.world, "apply", apply)
+    def apply(real: Any, op: Op) -> Any:
+        if state["ended"]:
+            return True if isinstance(op, Guard) else None
+        stored = real(op)
+        state["ended"] = state["alone"] and isinstance(op, Once) and stored not in (None, op.value)
+        return stored
+
     instead(backend.world, "settle_all", settle_all)
+    instead(backend.world, "apply", apply)
 
 
 @saboteur("P3")
@@ -224,6 +223,18 @@ def a_malformed_entry_undoes_the_batch(backend: MemoryBackend) -> None:
 
 
 @saboteur("P6")
+def what_follows_a_conflict_is_left_out(backend: MemoryBackend) -> None:
+    def settle_all(real: Any, entries: Sequence[Entry]) -> list[Reply]:
+        for number, entry in enumerate(entries):
+            stored = [backend.world.records.get(op.key) for op in entry.program if isinstance(op, Once)]
+            if entry.delivery is None and stored == [b"theirs"]:
+                return [*real(entries[: number + 1]), *[Reply()] * (len(entries) - number - 1)]
+        return [*real(entries)]
+
+    instead(backend.world, "settle_all", settle_all)
+
+
+@saboteur("P6")
 def the_last_entries_of_a_large_batch_come_first(backend: MemoryBackend) -> None:
     def settle_all(real: Any, entries: Sequence[Entry]) -> list[Reply]:
         replies: list[Reply] = real(entries[::-1])[::-1] if len(entries) >= 100 else real(entries)
@@ -273,9 +284,7 @@ def what_hangs_from_more_than_ten_barriers_is_left_out(backend: MemoryBackend) -
     def shallow(ops: Sequence[Op], depth: int = 0) -> list[Op]:
         if depth > 10:
             return []
-        return [
-            replaced(op, then_ok=shallow(op.then_ok, depth + 1)) if isinstance(op, Arrive) else op for op in ops
-        ]
+        return [replaced(op, then_ok=shallow(op.then_ok, depth + 1)) if isinstance(op, Arrive) else op for op in ops]
 
     settling(backend, lambda entry: replaced(entry, program=shallow(entry.program)))
 

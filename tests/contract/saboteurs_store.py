@@ -300,6 +300,23 @@ def a_client_reads_flags_from_its_own_beginning(backend: MemoryBackend) -> None:
     instead(backend.store, "flags", flags)
 
 
+@saboteur("S9")
+def a_flag_is_seen_two_seconds_late(backend: MemoryBackend) -> None:
+    records = backend.world.records
+    coming: list[tuple[float, Flag]] = vars(backend.world).setdefault("coming", [])
+
+    async def flag(real: Any, scopes: Sequence[Flag]) -> None:
+        coming.extend((records.clock.monotonic() + 2, scope) for scope in scopes)
+
+    async def flags(real: Any, since: str | None) -> Any:
+        while coming and coming[0][0] <= records.clock.monotonic():
+            records.flag(coming.pop(0)[1])
+        return await real(since)
+
+    instead(backend.store, "flag", flag)
+    instead(backend.store, "flags", flags)
+
+
 @saboteur("S10")
 def the_beginning_of_a_name_is_a_pattern(backend: MemoryBackend) -> None:
     async def names(real: Any, run: str, prefix: str) -> list[str]:

@@ -11,7 +11,7 @@ from harness import instead, saboteur
 from tampering import programming, settling
 
 from motet.memory import MemoryBackend
-from motet.message import Key, pack
+from motet.message import Key, Parcel, pack, read_record
 from motet.options import CONTROL
 from motet.ports import Delivery, Entry, Reply
 from motet.program import Arrive, Bury, Do, Once, Op, Open, Publish, Put, Retry
@@ -103,6 +103,17 @@ def what_a_replaced_call_has_spawned_is_lost(backend: MemoryBackend) -> None:
     settling(backend, change)
 
 
+@saboteur("F6")
+def a_call_does_not_wait_for_its_second_child(backend: MemoryBackend) -> None:
+    def change(op: Op) -> Sequence[Op]:
+        if not isinstance(op, Arrive) or op.key.name.count(".") < 2:
+            return [op]
+        kept = [each for each in op.then_ok if isinstance(each, Once) and read_record(each.value).value is not None]
+        return [op, *op.then_ok] if kept else [op]
+
+    programming(backend, change)
+
+
 @saboteur("F7")
 def an_id_is_forgotten_with_its_run(backend: MemoryBackend) -> None:
     async def sweep(real: Any, run: str, limit: int) -> bool:
@@ -115,9 +126,7 @@ def an_id_is_forgotten_with_its_run(backend: MemoryBackend) -> None:
 
 @saboteur("F8")
 def failures_from_slot_two_hundred_on_are_not_counted(backend: MemoryBackend) -> None:
-    programming(
-        backend, lambda op: [replaced(op, failed=0)] if isinstance(op, Arrive) and op.slot >= 200 else [op]
-    )
+    programming(backend, lambda op: [replaced(op, failed=0)] if isinstance(op, Arrive) and op.slot >= 200 else [op])
 
 
 @saboteur("F8")
@@ -173,6 +182,16 @@ def nobody_is_told_when_the_time_of_a_scope_is_over(backend: MemoryBackend) -> N
         return [Publish(tuple(each for each in op.parcels if each.lane != CONTROL or ":t" not in each.id))]
 
     programming(backend, change)
+
+
+@saboteur("F11")
+def the_end_of_a_scope_comes_late(backend: MemoryBackend) -> None:
+    def late(parcel: Parcel) -> Parcel:
+        if parcel.due is None or parcel.lane != CONTROL or ":t" not in parcel.id:
+            return parcel
+        return replaced(parcel, due=parcel.due + timedelta(seconds=10))
+
+    programming(backend, lambda op: [Publish(tuple(map(late, op.parcels)))] if isinstance(op, Publish) else [op])
 
 
 @saboteur("F12")
