@@ -31,7 +31,9 @@ TOGETHER = 6
 """So many lost replies are tried at once: a case that waits for a lease waits for all of them."""
 
 
-def proves(*clauses: str, needs: str = "", repeats: bool = True, patient: bool = False) -> Callable[[Test], Callable[..., None]]:
+def proves(
+    *clauses: str, needs: str = "", repeats: bool = True, patient: bool = False
+) -> Callable[[Test], Callable[..., None]]:
     """Make a method a contract test of some clauses.
 
     `needs` names the capability without which they are not promised. With `repeats=False` its calls are made once only:
@@ -43,7 +45,9 @@ def proves(*clauses: str, needs: str = "", repeats: bool = True, patient: bool =
         def run(self: Contract, fault: str, loop: str) -> None:
             self.prove(run, fault, loop)
 
-        run.__dict__.update(__clauses__=clauses, __needs__=needs, __repeats__=repeats, __patient__=patient, __body__=test)
+        run.__dict__.update(
+            __clauses__=clauses, __needs__=needs, __repeats__=repeats, __patient__=patient, __body__=test
+        )
         del run.__wrapped__  # type: ignore[attr-defined]  # pytest would ask for the parameters of the test itself
         return run
 

@@ -75,7 +75,8 @@ class LocksContract(Contract):
 
         second = await self._ask(stage, "second", self._mutex(stage))
 
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         assert second > first
 
     @proves("L2", needs="locks")

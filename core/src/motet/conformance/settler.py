@@ -271,9 +271,7 @@ class SettlerContract(Contract):
         await self._lock(stage, "owner")
         await stage.b.store.put_once([Once(stage.key("o.0"), b"theirs")])
 
-        await stage.settle(
-            stage.a, Once(stage.key("o.0"), b"mine"), delivery=taken, release=stage.name("owner")
-        )
+        await stage.settle(stage.a, Once(stage.key("o.0"), b"mine"), delivery=taken, release=stage.name("owner"))
 
         assert not await self._lock(stage, "next")
 

@@ -46,9 +46,7 @@ class Stage:
     Others may use the same broker at the same time: a test looks at names of its own only.
     """
 
-    def __init__(
-        self, contract: Contract, fault: Fault, lease: timedelta, clock: Clock, stack: AsyncExitStack
-    ) -> None:
+    def __init__(self, contract: Contract, fault: Fault, lease: timedelta, clock: Clock, stack: AsyncExitStack) -> None:
         self.contract = contract
         self.fault = fault
         self.clock = clock
