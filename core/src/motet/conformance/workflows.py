@@ -90,7 +90,8 @@ class WorkflowContract(Contract):
     async def test_f1_every_term_has_the_value_that_its_shape_says(self, stage: Stage) -> None:
         app = stage.app(result_ttl=60)
         app.registry.definitions = algebra.app.registry.definitions
-        chosen = examples(terms(max_leaves=10), TERMS)
+        wide = group(algebra.leaf.s(f"n{n}") for n in range(12))
+        chosen = [*examples(terms(max_leaves=10), TERMS), chain(wide, algebra.identity.s(), wide)]
 
         async with self._running(stage, app):
             runs = [await self._submit(stage, app, term) for term in chosen]
@@ -195,12 +196,18 @@ class WorkflowContract(Contract):
 
     @proves("F5", patient=True, repeats=False)
     async def test_f5_a_cancelled_run_continues_nothing(self, stage: Stage) -> None:
-        app, begun, ran = stage.app(), anyio.Event(), Counter[str]()
+        app, begun, ran = stage.app(), set[str](), Counter[str]()
 
         @app.task(queue=stage.queue, name="f5:slow")
         async def slow() -> None:
-            begun.set()
+            begun.add("slow")
             await stage.sleep(20)
+
+        @app.task(queue=stage.queue, name="f5:stubborn")
+        async def stubborn() -> None:
+            begun.add("stubborn")
+            with anyio.CancelScope(shield=True):
+                await stage.sleep(1)
 
         @app.task(queue=stage.queue, name="f5:note")
         async def note(name: str) -> None:
@@ -208,16 +215,19 @@ class WorkflowContract(Contract):
 
         async with self._running(stage, app):
             run = await self._submit(stage, app, chain(slow.si(), note.si("next")))
+            goes_on = await self._submit(stage, app, chain(stubborn.si(), note.si("after all")))
             parked = await self._submit(stage, app, note.si("parked"), delay=1.5)
-            await begun.wait()
+            await self._until(stage, lambda: len(begun) == 2)
             await run.cancel("enough")
+            await goes_on.cancel()
             await parked.cancel()
 
             with pytest.raises(TaskCancelled, match="enough"):
                 await self._value(run)
             await stage.sleep(2.5)
-            with pytest.raises(TaskCancelled):
-                await self._value(parked)
+            for each in (goes_on, parked):
+                with pytest.raises(TaskCancelled):
+                    await self._value(each)
 
         assert not ran
 
@@ -230,10 +240,15 @@ class WorkflowContract(Contract):
             ran[name] += 1
             return name
 
+        @app.task(queue=stage.queue, name="f6:child")
+        async def child(n: int) -> None:
+            await stage.sleep(1.5 * n)
+            ran[f"child {n}"] += 1
+
         @app.task(queue=stage.queue, name="f6:parent")
         async def parent(ctx: Context = injected) -> str:
             ctx.spawn(note.s("detached"))
-            ctx.spawn(group(note.s(f"child {n}") for n in range(2)), attach=True)
+            ctx.spawn(group(child.s(n) for n in range(2)), attach=True)
             return "parent"
 
         @app.task(queue=stage.queue, name="f6:countdown")
@@ -316,6 +331,8 @@ class WorkflowContract(Contract):
             run = await self._submit(stage, app, group(text.s(n) for n in range(3)) | lengths.s())
             assert [len(each) for each in await self._value(run)] == [20_000] * 2
             assert len(await stage.a.store.names(run.id, "")) > 8
+            await stage.sleep(0.2)
+            assert [len(each) for each in await self._value(run)] == [20_000] * 2
 
             await self._until(stage, lambda: self._gone(stage, run.id))
             with pytest.raises(UnknownRun):
@@ -341,7 +358,7 @@ class WorkflowContract(Contract):
         async def tell(value: int, ctx: Context = injected) -> None:
             told.add(f"{value} {ctx.idempotency_key}")
 
-        copies = Copied(0)
+        copies = Copied(stage.clock)
         other = stage.app(copies.between(stage.b))
         other.registry.definitions = app.registry.definitions
         term = (group(number.s(n) for n in range(6)) | total.s() | number.s()).on_success(tell.s())
@@ -352,6 +369,7 @@ class WorkflowContract(Contract):
 
         # A copy may run beside its original: task code runs at least once. What it leads to happens once.
         assert copies.calls > 8
+        assert len(copies.fresh) == len(set(copies.fresh))
         assert len(told) == 1
 
     @proves("F11", patient=True, repeats=False)
@@ -368,9 +386,11 @@ class WorkflowContract(Contract):
             ran["next"] += 1
 
         async with self._running(stage, app):
+            began = stage.now
             run = await self._submit(stage, app, chain(slow.si(), following.si()).within(0.5))
             with pytest.raises(TaskFailed) as caught:
                 await self._value(run)
+            assert stage.now - began < 10
             await stage.sleep(0.5)
 
         assert caught.value.error.kind == "timeout"
@@ -419,17 +439,19 @@ class WorkflowContract(Contract):
         async def number(n: int) -> int:
             return n
 
-        run = await self._submit(stage, app, number.s(1).set(max_deliveries=2))
-        for _ in range(2):
-            [taken] = await stage.take(stage.a, stage.worked)
-            await stage.a.transport.strike(taken)
-            await stage.outlive_lease()
+        run = await self._submit(stage, app, group(number.s(1).set(max_deliveries=2)))
+        async with stage.worker(stage.app(stage.b), queues=(stage.other,)):
+            # It begins the group, and leaves the call to others.
+            for _ in range(2):
+                [taken] = await stage.take(stage.a, stage.worked)
+                await stage.a.transport.strike(taken)
+                await stage.outlive_lease()
 
         async with self._running(stage, app):
             with pytest.raises(TaskFailed) as caught:
                 await self._value(run)
 
-        assert caught.value.error.kind == "worker_lost"
+        assert [cause.kind for cause in caught.value.error.causes] == ["worker_lost"]
         letters = await stage.b.deadletters.page(Filter(queue=stage.queue), None, 9)
         assert [(letter.task, letter.error.kind) for letter in letters] == [("f14:number", "worker_lost")]
 
