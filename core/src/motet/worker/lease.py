@@ -31,8 +31,9 @@ class LeaseKeeper:
         self.held = held
         self.lost: deque[str] = deque()
         self.seen: float = time.monotonic()
+        self.stalled: bool = False
         self.stopped: threading.Event = threading.Event()
-        self.thread: threading.Thread = threading.Thread(target=self._renew, name="motet-leases", daemon=True)
+        self.thread: threading.Thread = threading.Thread(target=self._serve, name="motet-leases", daemon=True)
 
     def start(self) -> None:
         """Begin to renew."""
@@ -46,17 +47,20 @@ class LeaseKeeper:
         """End the thread."""
         self.stopped.set()
 
-    def _renew(self) -> None:
-        stalled = False
+    def _serve(self) -> None:
         while not self.stopped.wait(self.interval):
-            silent = time.monotonic() - self.seen
-            if silent > self.stall_limit:
-                if not stalled:
-                    log.critical("the event loop was silent for %.0f s: its work goes to other workers", silent)
-                stalled = True
-                continue
-            stalled = False
-            self._extend(self.held())
+            self.renew()
+
+    def renew(self) -> None:
+        """Renew everything held, unless the loop is silent; due every `interval`, by the thread or whoever stands in."""
+        silent = time.monotonic() - self.seen
+        if silent > self.stall_limit:
+            if not self.stalled:
+                log.critical("the event loop was silent for %.0f s: its work goes to other workers", silent)
+            self.stalled = True
+            return
+        self.stalled = False
+        self._extend(self.held())
 
     def _extend(self, receipts: list[str]) -> None:
         if not receipts:
