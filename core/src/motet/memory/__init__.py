@@ -77,11 +77,11 @@ class MemoryBackend:
         give_up = world.clock.monotonic() + wait.total_seconds()
         while not taken and (left := give_up - world.clock.monotonic()) > 0:
             event = anyio.Event()
-            world.receivers.add(event)
+            world.receivers[event] = None
             try:
                 await world.clock.wait(event, world.until_next(left))
             finally:
-                world.receivers.discard(event)
+                world.receivers.pop(event, None)
             taken = world.take(lanes, limit)
         return taken
 
@@ -185,12 +185,12 @@ class MemoryBackend:
     @asynccontextmanager
     async def subscribe(self, run: str) -> AsyncGenerator[MemoryWakeups]:
         wakeups = MemoryWakeups(self.world.clock)
-        self.world.waiting.setdefault(run, set()).add(wakeups)
+        self.world.waiting.setdefault(run, {})[wakeups] = None
         try:
             yield wakeups
         finally:
             listeners = self.world.waiting[run]
-            listeners.discard(wakeups)
+            listeners.pop(wakeups, None)
             if not listeners:
                 del self.world.waiting[run]
 

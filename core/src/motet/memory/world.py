@@ -78,7 +78,7 @@ class Slots:
 
 
 class World:
-    """Everything that clients of one `memory://` URL share."""
+    """Everything that clients of one `memory://` URL share. Who waits is woken in the order of arrival, on every run."""
 
     def __init__(self, clock: Clock, lease: timedelta) -> None:
         self.clock = clock
@@ -93,8 +93,8 @@ class World:
         self.expiries: list[tuple[float, int, Key, bytes]] = []
         self.flags: list[tuple[datetime, Flag]] = []
         self.dropped_flags: int = 0
-        self.waiting: dict[str, set[Waiter]] = {}
-        self.receivers: set[anyio.Event] = set()
+        self.waiting: dict[str, dict[Waiter, None]] = {}
+        self.receivers: dict[anyio.Event, None] = {}
         self.counter: itertools.count[int] = itertools.count(1)
         self.next_expiry: float = float("inf")
 
