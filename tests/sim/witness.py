@@ -1,0 +1,193 @@
+"""The world of a schedule: the memory broker, and a history of what was written in it that the core cannot touch."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from motet.canvas.records import ROOT_OUTCOME
+from motet.memory.world import Letter, World
+from motet.message import Key, Parcel
+from motet.options import CONTROL, Lane
+from motet.ports import Clock, Delivery, Entry, Reply
+from motet.program import Flag, Once, Put
+
+__all__ = ["Holder", "Witness"]
+
+
+class Holder:
+    """Who may hold deliveries: an actor. `troubled` is when a fault last kept it from renewing its leases."""
+
+    name = ""
+    alive = True
+    troubled = float("-inf")
+
+
+class Witness(World):
+    """A world that keeps what it saw: outcomes and when they were written, sends, losses of leases."""
+
+    def __init__(self, clock: Clock, lease: timedelta) -> None:
+        super().__init__(clock, lease)
+        self.violations: list[str] = []
+        self.decided: dict[Key, tuple[float, bytes]] = {}
+        self.values: dict[Key, bytes] = {}
+        self.closed: dict[Key, float] = {}
+        self.flagged: dict[str, list[tuple[float, Flag]]] = {}
+        self.sent: dict[str, float] = {}
+        self.holders: dict[str, Holder] = {}
+        self.excused: set[str] = set()
+        self.begun: set[str] = set()
+        self.again: Counter[str] = Counter()
+        self.copies: Counter[str] = Counter()
+        self.acked: deque[tuple[float, Parcel]] = deque(maxlen=50)
+        self.losses = 0
+        self.keep: dict[str, float] = {}
+        """How long each run's records must stay after its end, where that is known."""
+
+    def wrong(self, invariant: str, text: str) -> None:
+        """Note a violation."""
+        self.violations.append(f"{invariant} at {self.clock.monotonic():.3f}: {text}")
+
+    # Records.
+
+    def put_once(self, op: Once) -> bytes | None:
+        before = self.get(op.key)
+        answer = super().put_once(op)
+        self.saw(op.key, before)
+        return answer
+
+    def put(self, op: Put) -> None:
+        before = self.get(op.key)
+        super().put(op)
+        self.saw(op.key, before)
+
+    def saw(self, key: Key, before: bytes | None) -> None:
+        """Look at what was just written."""
+        kind, now = key.name[:2], self.clock.monotonic()
+        after = self.get(key)
+        assert after is not None
+        if kind in ("o.", "s."):
+            known = self.decided.setdefault(key, (now, after))
+            if known[1] != after:
+                self.wrong("I2", f"{key} was written twice, and not the same")
+            elif known[0] != now and before is None:
+                self.wrong("I2", f"{key} was written again after it had been forgotten")
+        elif kind == "x.":
+            self.closed.setdefault(key, now)
+        elif kind == "v.":
+            self.values[key] = after
+
+    def sweep(self, run: str, limit: int) -> bool:
+        ended = self.decided.get(Key(run, ROOT_OUTCOME))
+        now = self.clock.monotonic()
+        if ended is not None and now < ended[0] + self.keep.get(run, 0.0):
+            self.wrong("I8", f"run {run} was swept {now - ended[0]:.3f} s after its end, not {self.keep[run]:g}")
+        return super().sweep(run, limit)
+
+    # Letters.
+
+    def publish(self, parcels: Iterable[Parcel]) -> None:
+        parcels = tuple(parcels)
+        now = self.clock.monotonic()
+        for parcel in parcels:
+            self.sent.setdefault(parcel.id, now)
+        super().publish(parcels)
+
+    def take(self, lanes: Sequence[Lane], limit: int) -> list[Delivery]:
+        taken = super().take(lanes, limit)
+        self.excused.update(delivery.receipt for delivery in taken)  # until its worker has it in hand
+        return taken
+
+    def handed(self, delivery: Delivery, holder: Holder) -> None:
+        """Note that a delivery has reached its worker, who answers for it from here."""
+        self.excused.discard(delivery.receipt)
+        self.holders[delivery.receipt] = holder
+
+    def reap(self) -> None:
+        now = self.clock.monotonic()
+        for receipt, letter in self.held.items():
+            if letter.until <= now:
+                self.lost(receipt, letter)
+        super().reap()
+
+    def lost(self, receipt: str, letter: Letter) -> None:
+        """Note a lease that ran out, and that it had a reason."""
+        self.losses += 1
+        self.again[letter.parcel.id] += 1
+        holder = self.holders.get(receipt)
+        if receipt in self.excused or holder is None or not holder.alive:
+            return
+        if self.clock.monotonic() - holder.troubled <= self.lease * 1.5:
+            return
+        self.wrong("I7", f"the lease of {letter.parcel.id} ran out while {holder.name} was well")
+
+    def forget(self, delivery: Delivery) -> None:
+        letter = self.letters.get(delivery.id)
+        super().forget(delivery)
+        if letter is not None:
+            self.acked.append((self.clock.monotonic(), letter.parcel))
+
+    def give_back(self, delivery: Delivery, delay: timedelta) -> None:
+        if delivery.receipt in self.begun and delivery.receipt in self.held:
+            self.again[delivery.id] += 1
+        super().give_back(delivery, delay)
+
+    def copyable(self) -> list[Parcel]:
+        """The messages that a broker may still deliver twice: those here, and those acknowledged within a lease."""
+        since = self.clock.monotonic() - self.lease
+        here = [letter.parcel for letter in self.letters.values() if letter.parcel.due is None]
+        known = [*here, *(parcel for moment, parcel in self.acked if moment >= since)]
+        return [each for each in known if "~" not in each.id and each.id.rpartition(":")[2][:1] not in ("w", "j")]
+
+    def copy(self, parcel: Parcel) -> None:
+        """Deliver a message a second time, marked as a broker marks it."""
+        self.copies[parcel.id] += 1
+        name = f"{parcel.id}~{self.copies[parcel.id]}"
+        letter = self.letters[name] = Letter(Parcel(name, parcel.lane, parcel.body, suspect=True))
+        self.enqueue(letter)
+        self.wake_receivers()
+
+    # Settling.
+
+    def settle_all(self, entries: Sequence[Entry]) -> list[Reply]:
+        self.expire()
+        replies: list[Reply] = []
+        for entry in entries:
+            delivery = entry.delivery
+            held = delivery is None or self.holds(delivery)
+            letter = None if delivery is None else self.letters.get(delivery.id)
+            (reply,) = super().settle_all([entry])
+            replies.append(reply)
+            if not held and not reply.lost:
+                self.wrong("P4", f"{delivery.id if delivery else ''} was settled by a worker that had lost it")
+            if letter is not None and held and not reply.conflicts:
+                self.acked.append((self.clock.monotonic(), letter.parcel))
+        return replies
+
+    def flag(self, flag: Flag) -> None:
+        """Note from when on a cancelled scope can be seen."""
+        self.flagged.setdefault(flag.run, []).append((self.clock.monotonic(), flag))
+
+    def apply(self, op: Any) -> Any:
+        if isinstance(op, Flag):
+            self.flag(op)
+        return super().apply(op)
+
+    # The end.
+
+    def left(self) -> list[str]:
+        """Say what is still here that ought not to be."""
+        found = [f"letter {name}" for name in self.letters]
+        found += [f"records {run} {sorted(names)[:5]}" for run, names in self.records.items() if names]
+        found += [f"barrier {key}" for key in self.barriers]
+        found += [f"waiter for {run}" for run in self.waiting]
+        return [each for each in found if not each.startswith("records dead-letters")]
+
+    def quiet(self) -> bool:
+        """Whether nothing is ready, held, or parked but housekeeping."""
+        return all(
+            letter.parcel.lane == CONTROL and letter.parcel.id.rpartition(":")[2][:1] in ("w", "j") and not letter.receipt
+            for letter in self.letters.values()
+        )

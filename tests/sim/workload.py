@@ -1,0 +1,125 @@
+"""Random workflows: every way to compose terms, small enough that thousands can be run."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from calls import boom, flaky, leaf, poison, spawn, swap
+
+from motet import Term, chain, group
+from motet.retry import FixedDelay
+
+__all__ = ["FEATURES", "Writer"]
+
+FEATURES = (
+    "boom",
+    "flaky",
+    "swap",
+    "spawn",
+    "poison",
+    "recover",
+    "callbacks",
+    "within",
+    "timeout",
+    "delay",
+    "fail_fast",
+    "collect",
+    "min_success",
+    "empty",
+    "immutable",
+    "stagger",
+)
+
+
+@dataclass
+class Writer:
+    """Writes terms with leaves of names that nobody else has."""
+
+    rng: random.Random
+    features: frozenset[str]
+    names: int = 0
+    retries: dict[str, int] = field(default_factory=dict[str, int])
+
+    def has(self, feature: str, share: float) -> bool:
+        return feature in self.features and self.rng.random() < share
+
+    def name(self) -> str:
+        self.names += 1
+        return f"n{self.names}"
+
+    def term(self, leaves: int, depth: int = 0) -> Term[Any, Any]:
+        """Write a term of about so many leaves."""
+        rng = self.rng
+        if self.has("empty", 0.06):
+            return rng.choice([group(), chain(), group(group())])
+        made: Term[Any, Any]
+        if leaves <= 1 or depth > 4:
+            made = self.leaf()
+        else:
+            parts = self.split(leaves)
+            kind = rng.random()
+            if kind < 0.4:
+                made = self.chain([self.term(part, depth + 1) for part in parts])
+            elif kind < 0.75:
+                made = self.group([self.term(part, depth + 1) for part in parts])
+            else:
+                last = parts.pop() if len(parts) > 1 else 1
+                made = self.group([self.term(part, depth + 1) for part in parts]) | self.term(last, depth + 1)
+        return self.decorated(made)
+
+    def split(self, leaves: int) -> list[int]:
+        """Share leaves out among a few children."""
+        count = self.rng.randrange(1, min(leaves, 5) + 1)
+        cuts = sorted(self.rng.randrange(1, leaves) for _ in range(count - 1))
+        return [max(1, end - start) for start, end in zip([0, *cuts], [*cuts, leaves], strict=True)]
+
+    def chain(self, steps: list[Term[Any, Any]]) -> Term[Any, Any]:
+        made: Term[Any, Any] = steps[0]
+        for step in steps[1:]:
+            made = made >> step if self.has("immutable", 0.2) else made | step
+        return made if len(steps) > 1 else chain(made)
+
+    def group(self, members: list[Term[Any, Any]]) -> Any:
+        made = group(members)
+        if self.has("fail_fast", 0.3):
+            made = made.policy("fail_fast")
+        elif self.has("collect", 0.3):
+            made = made.policy("collect")
+        if self.has("min_success", 0.2):
+            made = made.policy(made.rule, min_success=self.rng.randrange(len(members) + 1))
+        return made.stagger(0.2) if self.has("stagger", 0.1) else made
+
+    def decorated(self, made: Term[Any, Any]) -> Term[Any, Any]:
+        if self.has("recover", 0.12):
+            made = made.recover(self.leaf())
+        if self.has("callbacks", 0.12):
+            callback = self.leaf() if self.rng.random() < 0.7 else self.leaf() | self.leaf()
+            made = made.on_success(callback) if self.rng.random() < 0.5 else made.on_failure(callback)
+        if self.has("within", 0.08):
+            made = made.within(self.rng.choice([0.05, 0.5, 3.0]))
+        return made
+
+    def leaf(self) -> Term[Any, Any]:
+        rng, name = self.rng, self.name()
+        task: Any = leaf
+        for feature, other, share in (
+            ("boom", boom, 0.12),
+            ("flaky", flaky, 0.15),
+            ("swap", swap, 0.08),
+            ("spawn", spawn, 0.08),
+            ("poison", poison, 0.02),
+        ):
+            if self.has(feature, share):
+                task = other
+                break
+        made: Term[Any, Any] = task.si(name) if self.has("immutable", 0.2) else task.partial(name)
+        if task in (flaky, boom) and rng.random() < (0.9 if task is flaky else 0.3):
+            self.retries[name] = rng.randrange(1, 4)
+            made = made.set(retry_policy=FixedDelay(rng.choice([0.0, 0.1, 1.0]), max_retries=self.retries[name]))
+        if self.has("timeout", 0.1):
+            made = made.set(timeout=rng.choice([0.1, 1.0]))
+        if self.has("delay", 0.08):
+            made = made.set(delay=rng.choice([0.1, 1.0]))
+        return made
