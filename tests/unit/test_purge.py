@@ -7,6 +7,7 @@ from motet.engine.control import Control
 from motet.engine.purge import Purge
 from motet.message import Parcel
 from motet.options import Lane
+from motet.ports import Filter
 
 app = Motet()
 
@@ -62,4 +63,4 @@ async def test_undecodable_message_is_kept_as_a_dead_letter(purge: Purge) -> Non
     await app.backend.transport.publish([Parcel("r1:0:1", Lane("mail", "medium", 1), b"\xc1")])
 
     assert await purge.queue("mail") == 1
-    assert await app.backend.store.names("dead-letters", "d.") == ["d.r1:0:1"]
+    assert [letter.id for letter in await app.backend.deadletters.page(Filter(), None, 9)] == ["r1:0:1"]

@@ -26,5 +26,8 @@ class Capabilities:
     locks: bool = False
     """The `locks` port works."""
 
+    events: bool = False
+    """The `events` port works."""
+
     durable: bool = True
     """What was accepted survives the death of every process that uses it."""

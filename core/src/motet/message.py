@@ -14,6 +14,7 @@ from motet.options import Lane
 from motet.outcome import ErrorInfo
 
 __all__ = [
+    "DeadLetter",
     "Key",
     "Message",
     "Order",
@@ -131,6 +132,18 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
 encoder: msgspec.msgpack.Encoder = msgspec.msgpack.Encoder()
 pack: Callable[[Any], bytes] = encoder.encode
 """Encode a wire struct."""
+
+class DeadLetter(msgspec.Struct, frozen=True, array_like=True):
+    """A message as it came, and why it was given up. `of` is the run that it was replayed from, if it was."""
+
+    id: str
+    lane: Lane
+    task: str
+    body: bytes
+    error: ErrorInfo
+    at: datetime
+    of: str = ""
+
 
 _message = msgspec.msgpack.Decoder(Message)
 _record = msgspec.msgpack.Decoder(Record)

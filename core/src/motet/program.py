@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from motet.message import Key, Parcel
+from motet.message import DeadLetter, Key, Parcel
 
 __all__ = [
     "UP",
     "Arrival",
     "Arrive",
+    "Bury",
     "Conflict",
     "Do",
     "Drop",
@@ -111,13 +112,19 @@ class Flag(msgspec.Struct, frozen=True, gc=False):
     last: int
 
 
+class Bury(msgspec.Struct, frozen=True):
+    """Keep a message that is given up, unless a dead letter of that id is there."""
+
+    letter: DeadLetter
+
+
 class Do(msgspec.Struct, frozen=True):
     """A branch of its own: what ends it does not end the program around it."""
 
     ops: Sequence[Op]
 
 
-Op: TypeAlias = Once | Put | Drop | Open | Arrive | Guard | Retry | Publish | Flag | Do
+Op: TypeAlias = Once | Put | Drop | Open | Arrive | Guard | Retry | Publish | Flag | Bury | Do
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):

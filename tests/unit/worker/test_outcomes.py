@@ -7,22 +7,19 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
-import msgspec
 import pytest
 
 from motet import Fail, FixedDelay, Motet, Retry, TaskCancelled, TaskFailed, group
-from motet.engine.deadletters import DEAD, DeadLetter
 from motet.memory.clock import VirtualClock
-from motet.message import VERSION, Key, Message, Order, Parcel, pack
+from motet.message import VERSION, DeadLetter, Message, Order, Parcel, pack
 from motet.options import CONTROL, Lane
+from motet.ports import Filter
 
 LANE = Lane("default", "medium", 1)
 
 
 async def letters(app: Motet) -> list[DeadLetter]:
-    names = await app.backend.store.names(DEAD, "d.")
-    found = await app.backend.store.get([Key(DEAD, name) for name in names])
-    return [msgspec.msgpack.decode(raw, type=DeadLetter) for raw in found if raw]
+    return await app.backend.deadletters.page(Filter(), None, 100)
 
 
 async def failure(run: Any) -> Any:

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import msgspec
-
-from motet.message import Key, pack
+from motet.message import DeadLetter
 from motet.outcome import ErrorInfo
 from motet.ports import Delivery
-from motet.program import Put
+from motet.program import Bury
 
-__all__ = ["DEAD", "DeadLetter", "dead_letter"]
-
-DEAD = "dead-letters"
-"""The run under which dead letters are kept; it is never swept."""
+__all__ = ["bury"]
 
 
-class DeadLetter(msgspec.Struct, frozen=True, array_like=True):
-    """A message as it came, and why it was given up."""
-
-    id: str
-    queue: str
-    body: bytes
-    error: ErrorInfo
-    at: float
-
-
-def dead_letter(delivery: Delivery, error: ErrorInfo, now: datetime) -> Put:
-    """Keep a message that is given up."""
-    letter = DeadLetter(delivery.id, delivery.lane.queue, delivery.body, error, now.timestamp())
-    return Put(Key(DEAD, f"d.{delivery.id}"), pack(letter))
+def bury(delivery: Delivery, error: ErrorInfo, now: datetime) -> Bury:
+    """Keep a message that is given up, under its own id."""
+    return Bury(DeadLetter(delivery.id, delivery.lane, error.task, delivery.body, error, now))

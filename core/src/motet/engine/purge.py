@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from motet.engine.control import Control
-from motet.engine.deadletters import dead_letter
+from motet.engine.deadletters import bury
 from motet.errors import DecodeError, StateLost
 from motet.message import Message, Order, read_message
 from motet.options import Lane, Priority, Size
@@ -65,4 +65,4 @@ class Purge:
 
     async def unreadable(self, delivery: Delivery, error: DecodeError) -> Sequence[Op]:
         info = ErrorInfo(kind=Kind.MALFORMED, message=str(error), run=delivery.id.partition(":")[0])
-        return [dead_letter(delivery, info, self.clock.now()), *await self.control.failed(delivery.id, info)]
+        return [bury(delivery, info, self.clock.now()), *await self.control.failed(delivery.id, info)]

@@ -50,6 +50,13 @@ class VirtualClock:
             await self.settle()
         self.elapsed = end
 
+    async def run(self) -> None:
+        """Let time move on whenever everybody waits for it; never returns."""
+        while True:
+            await self.settle()
+            if self.sleepers:
+                self.step()
+
     def step(self) -> None:
         """Move to the next sleeper, and wake it."""
         moment, _, event = heapq.heappop(self.sleepers)

@@ -11,12 +11,16 @@ import attrs
 
 from motet.capabilities import Capabilities
 from motet.ports.ambient import Clock, SystemClock
+from motet.ports.deadletters import DeadLetters
+from motet.ports.events import Events
 from motet.ports.locks import Locks
+from motet.ports.schedules import Schedules
 from motet.ports.settler import Settler
 from motet.ports.signals import Signals
 from motet.ports.store import Store
 from motet.ports.timers import Timers
 from motet.ports.transport import Transport
+from motet.ports.workers import Workers
 
 __all__ = ["Backend", "Opener", "Settings"]
 
@@ -32,7 +36,15 @@ class Settings:
 
 
 class Backend(Protocol):
-    """One broker, seen through the ports. Only `locks` is optional, by capability."""
+    """One broker, seen through the ports. `locks` and `events` are optional, by capability.
+
+    B1. A capability that is not declared raises `NotSupported` and does nothing; one that is declared works.
+    B2. No exception of a driver crosses a port: whatever fails, fails with a `MotetError`, and other calls go on.
+    B3. Namespaces do not see each other.
+    B4. Two clients see the same, and one that is closed leaves the others as they are; it refuses further calls.
+    B5. With `durable`, what was accepted survives a restart of the broker, and open clients carry on.
+    B6. Calls may be made at once from any number of coroutines of a client.
+    """
 
     @property
     def capabilities(self) -> Capabilities:
@@ -55,6 +67,21 @@ class Backend(Protocol):
         ...
 
     @property
+    def schedules(self) -> Schedules:
+        """Port C."""
+        ...
+
+    @property
+    def deadletters(self) -> DeadLetters:
+        """Port X."""
+        ...
+
+    @property
+    def workers(self) -> Workers:
+        """Port W."""
+        ...
+
+    @property
     def signals(self) -> Signals:
         """Port N."""
         ...
@@ -67,6 +94,15 @@ class Backend(Protocol):
     @property
     def locks(self) -> Locks:
         """Port L.
+
+        Raises:
+            NotSupported: The capability is not declared.
+        """
+        ...
+
+    @property
+    def events(self) -> Events:
+        """Port E.
 
         Raises:
             NotSupported: The capability is not declared.

@@ -54,9 +54,16 @@ class Settler(Protocol):
     P5. With the capability `atomic` an entry is applied whole or not at all, whenever the process dies.
     P6. Entries are independent: one that fails does not undo the others.
     P7. What a settlement published is as durable as by `publish` when `settle` returns.
-    P8. No caller may use the winner's value after `settle`: a backend may answer "accepted" before it is decided.
+    P9. The locks of a settlement's `release` are let go with its acknowledgement, and kept when there was a conflict.
+    P10. A program may hold any op, nested 16 barriers deep, and 1,000 parcels.
+    P11. `Retry` parks an attempt once, whoever settles it how often (H1).
+
+    P8 was a rule for callers: see `settle`.
     """
 
     async def settle(self, entries: Sequence[Entry]) -> list[Reply]:
-        """Carry the entries out."""
+        """Carry the entries out.
+
+        A backend may answer "accepted" before it is decided who wins: no caller uses the winner's value after this.
+        """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Protocol
 
 import msgspec
@@ -39,6 +40,11 @@ class Store(Protocol):
         with None it returns the cursor of now, and the flags of the last hour (H6).
     S10. `names` lists a run's records by the beginning of their name.
     S11. `runs` pages through the runs that have a record `r`, newest first.
+    S12. Values are opaque: any bytes, none and a MiB of them included, come back equal.
+    S13. `put` replaces what is there, with its time to live: of progress and other advisory records the last one counts.
+    S14. `drop` forgets a record, and nothing but it.
+    S15. `add` counts without losing an addition, whoever adds at the same time, and answers the sum after it. A counter
+         goes with its run, or soon after the time to live that its last addition gave it.
     """
 
     async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:
@@ -55,6 +61,10 @@ class Store(Protocol):
 
     async def drop(self, keys: Sequence[Key]) -> None:
         """Forget records."""
+        ...
+
+    async def add(self, key: Key, amount: int, ttl: timedelta | None = None) -> int:
+        """Add to a counter, which begins at 0. The one call of this port that must not be repeated blindly."""
         ...
 
     async def open(self, barriers: Sequence[Open]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Protocol
@@ -11,7 +12,7 @@ import msgspec
 from motet.message import Parcel
 from motet.options import Lane
 
-__all__ = ["Delivery", "QueueInfo", "Transport"]
+__all__ = ["Admission", "Delivery", "QueueInfo", "Rule", "Transport"]
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -39,6 +40,32 @@ class QueueInfo(msgspec.Struct, frozen=True):
     paused: bool = False
 
 
+class Rule(enum.StrEnum):
+    """What becomes of a parcel whose key another parcel stands for already."""
+
+    FIRST = "first"
+    """The other stands as long as the key is kept: throttle, and unique within a window."""
+    DEBOUNCE = "debounce"
+    """This one takes its place while the other is parked: only the last of a burst is delivered."""
+    KEEP_LAST = "keep_last"
+    """This one takes its place while the other is parked or queued: at most one waits, with the latest arguments."""
+
+
+class Admission(msgspec.Struct, frozen=True, gc=False):
+    """A parcel that is published subject to a key. The key is kept for `window` from the publish that it stands for.
+
+    `replaced` is the record that is written once, under the name `outcome` of its run, for a parcel that loses its
+    place: whoever waits for that run learns of it.
+    """
+
+    key: str
+    rule: Rule
+    parcel: Parcel
+    window: timedelta
+    outcome: str = "o.0"
+    replaced: bytes = b""
+
+
 class Transport(Protocol):
     """Moves parcels from senders to workers, at least once.
 
@@ -58,6 +85,21 @@ class Transport(Protocol):
     T13. `find` says for each run whether a message of it is "queued", "parked" or "held", or None. The run is the
          part of a parcel's id before the first colon.
     T14. A parcel published with `suspect`, or with `due`, is delivered as suspect.
+    T15. `queues` counts each queue that holds something or is paused: ready, held and parked, over all its lanes.
+    T16. `receive` with `paused=True` takes from paused queues too, so that one can be emptied while nobody else takes.
+    T17. `move` brings at most `limit` ready messages into the same lanes of another queue, the oldest first, and answers
+         how many; ids, bodies and counts stay, what is held or parked is not moved, and none is lost on the way.
+    T18. Bodies are opaque: any bytes, none and 512 KiB of them included, come back equal.
+    T19. `admit` publishes a parcel, or not, in one step with looking at its key: of several at once under a new key one
+         is published, and all are answered the id that stands for the key. Admitting the same parcel again changes
+         nothing, even after it is gone, while the key is kept.
+    T20. While a key is kept, `Rule.FIRST` publishes nothing under it. After `window` the next one is published.
+    T21. `Rule.DEBOUNCE` takes the place of a parcel that is parked: of a burst the last body is delivered, once, at its
+         own due time. A parcel that is queued, held or gone is left as it is, and the new one is published.
+    T22. `Rule.KEEP_LAST` takes the place of a parcel that is parked or queued. One that is held or gone is left as it
+         is, and the new one is published.
+    T23. A parcel that lost its place is never delivered, and its run has the record that `Admission.replaced` names,
+         unless that was decided before; who waits for the run is woken.
     """
 
     async def publish(self, parcels: Sequence[Parcel]) -> None:
@@ -69,7 +111,9 @@ class Transport(Protocol):
         """
         ...
 
-    async def receive(self, lanes: Sequence[Lane], limit: int, wait: timedelta) -> list[Delivery]:
+    async def receive(
+        self, lanes: Sequence[Lane], limit: int, wait: timedelta, *, paused: bool = False
+    ) -> list[Delivery]:
         """Take at most `limit` messages, waiting for the first."""
         ...
 
@@ -99,4 +143,12 @@ class Transport(Protocol):
 
     async def pause(self, queue: str, *, paused: bool = True) -> None:
         """Stop, or go on, delivering from a queue."""
+        ...
+
+    async def move(self, source: str, target: str, limit: int) -> int:
+        """Move ready messages from one queue to another."""
+        ...
+
+    async def admit(self, admissions: Sequence[Admission]) -> list[str]:
+        """Publish parcels subject to their keys; answer the id of the parcel that now stands for each."""
         ...

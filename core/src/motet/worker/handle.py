@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from motet.context import running
 from motet.engine.control import Control
-from motet.engine.deadletters import dead_letter
+from motet.engine.deadletters import bury
 from motet.errors import DecodeError, Fail, MotetError, Rejected, StateLost, Unavailable
 from motet.message import Key, Message, Order, read_message
 from motet.options import CONTROL
@@ -347,7 +347,7 @@ class Handler:
         self.strikes.pop(delivery.receipt, None)
         run = delivery.id.partition(":")[0]
         info = ErrorInfo(kind=kind, type=type(error).__qualname__, message=str(error), run=run)
-        program: list[Op] = [dead_letter(delivery, info, self.clock.now())]
+        program: list[Op] = [bury(delivery, info, self.clock.now())]
         # Of internal messages those that start something: nothing would ever end what they leave out.
         if delivery.lane != CONTROL or delivery.id.rpartition(":")[2][:1] in (Order.START, Order.EXPAND):
             try:

@@ -16,7 +16,7 @@ from motet.canvas import advance
 from motet.canvas.plan import PagesNeeded
 from motet.canvas.records import lifetime, single
 from motet.engine.control import Control
-from motet.engine.deadletters import dead_letter
+from motet.engine.deadletters import bury
 from motet.engine.plans import Plans
 from motet.engine.submit import spawned
 from motet.errors import StateLost, Unavailable
@@ -107,7 +107,7 @@ class Decider:
     def failed(self, job: Job, error: ErrorInfo, now: datetime) -> list[Op]:
         program = advance.decided(job.plan, job.place, Record(State.ERR, error=error, at=now.timestamp()), now)
         if job.profile.dlq or error.kind in PARKED:
-            return [dead_letter(job.delivery, error, now), *program]
+            return [bury(job.delivery, error, now), *program]
         return program
 
     def spawned(self, job: Job, spawns: Sequence[Any], now: datetime) -> list[Op]:
