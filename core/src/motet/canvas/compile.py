@@ -301,12 +301,12 @@ def capacity(members: int) -> int:
 
 
 def parts(members: int) -> int:
-    """Count the parts below a group of this width."""
-    share, count = capacity(members), 0
-    while share > 1:
-        count += -(-members // share)
-        share //= FANOUT
-    return count
+    """Count the parts below a group of this width. The last one holds fewer members, and so perhaps none of its own."""
+    share = capacity(members)
+    if share == 1:
+        return 0
+    full, rest = divmod(members, share)
+    return full * (1 + parts(share)) + (1 + parts(rest) if rest else 0)
 
 
 def expiry(moment: datetime | None) -> float | None:
