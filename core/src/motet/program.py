@@ -95,6 +95,7 @@ class Retry(msgspec.Struct, frozen=True):
 
     key: Key
     parcel: Parcel
+    ttl: timedelta | None = None
 
 
 class Publish(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from motet.canvas.records import (
     claim_key,
     closed_key,
     let_go,
+    lifetime,
     only,
     outcome_key,
     parcel_id,
@@ -205,7 +206,10 @@ def enter_splice(plan: Plan, place: Place, segment: str, now: datetime) -> list[
 
 
 def again(plan: Plan, place: Place, message: Message, due: datetime, now: datetime) -> list[Op]:
-    """Park the next attempt of a leaf, once, unless it is decided or out of scope by now."""
+    """Park the next attempt of a leaf, once, unless it is decided or out of scope by now.
+
+    The mark of it is swept with its run; a single call is not swept, so that there the mark expires by itself.
+    """
     flow = _Flow(plan, now)
     attempt = message.attempt + 1
     leaf = plan.node(place)
@@ -213,7 +217,9 @@ def again(plan: Plan, place: Place, message: Message, due: datetime, now: dateti
     following = msgspec.structs.replace(message, attempt=attempt)
     parcel = flow.parcel(following, plan.profile(place, leaf).lane, due if due > now else None)
     keys = (outcome_key(plan.run, place), *flow.closed(place))
-    return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel)]
+    header = single(plan) if place == ROOT else None
+    ttl = None if header is None else max(due - now, timedelta()) + lifetime(header.ttl)
+    return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel, ttl)]
 
 
 class _Flow:

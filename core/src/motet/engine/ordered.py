@@ -66,7 +66,7 @@ class OrderedSettler:
                 await self.store.flag([op])
             case Retry():
                 # The mark stays even when the parking is repeated: the id makes the parcel one.
-                await self.store.put_once([Once(op.key, b"1")])
+                await self.store.put_once([Once(op.key, b"1", op.ttl)])
                 await self.timers.park([op.parcel])
             case Do():
                 raise TypeError("walk opens branches itself")

@@ -338,7 +338,7 @@ class World:
             case Drop():
                 self.drop(op.key)
             case Retry():
-                if self.put_once(Once(op.key, b"1")) is None:
+                if self.put_once(Once(op.key, b"1", op.ttl)) is None:
                     self.publish((op.parcel,))
             case Flag():
                 self.flags.append((self.clock.now(), op))
