@@ -116,7 +116,7 @@ class Decider:
         for spawn in spawns:
             if not spawn.attach:
                 run = derive(job.message.run, str(job.place), "+", spawn.key)
-                ops.append(Do(spawned(spawn.term, run, self.registry, now, job.profile.ttl)))
+                ops.append(Do(spawned(spawn.term, run, self.registry, now, max(job.profile.ttl, self.marker_ttl))))
         return ops
 
 
