@@ -10,7 +10,7 @@ from typing import Any
 from motet.canvas.records import ROOT_OUTCOME
 from motet.memory.world import Letter, World
 from motet.message import Key, Parcel
-from motet.options import CONTROL, Lane
+from motet.options import CONTROL
 from motet.ports import Clock, Delivery, Entry, Reply
 from motet.program import Flag, Once, Put
 
@@ -95,14 +95,8 @@ class Witness(World):
             self.sent.setdefault(parcel.id, now)
         super().publish(parcels)
 
-    def take(self, lanes: Sequence[Lane], limit: int) -> list[Delivery]:
-        taken = super().take(lanes, limit)
-        self.excused.update(delivery.receipt for delivery in taken)  # until its worker has it in hand
-        return taken
-
     def handed(self, delivery: Delivery, holder: Holder) -> None:
         """Note that a delivery has reached its worker, who answers for it from here."""
-        self.excused.discard(delivery.receipt)
         self.holders[delivery.receipt] = holder
 
     def reap(self) -> None:
