@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
-from faults import BATCHES, Fault, Weather
+from faults import BATCHES, IDLE, Fault, Weather
 from witness import Holder, Witness
 
 from motet.capabilities import Capabilities
@@ -36,6 +36,7 @@ class Host(Protocol):
     world: Witness
     weather: Weather
     lease: float
+    tracing: bool
 
     def note(self, who: str, what: str) -> None:
         """Add a line to the trace."""
@@ -131,6 +132,8 @@ class Edge:
         if fault is not None:
             self.host.note(actor.name, f"{op}: {fault}")
             await self.struck(fault, op, work, given)
+        if self.host.tracing and op not in IDLE:
+            self.host.note(actor.name, f"  {op} {told(given)}")
         result = await work(given)
         if fault is not None:
             self.aftermath(fault, op, given)
@@ -241,10 +244,10 @@ class Edge:
         await self.call("ack", self.inner.ack, deliveries)
 
     async def release(self, deliveries: Sequence[Delivery], delay: timedelta = timedelta()) -> None:
-        async def work(_: Any) -> None:
+        async def work(deliveries: Sequence[Delivery]) -> None:
             await self.inner.release(deliveries, delay)
 
-        await self.call("release", work)
+        await self.call("release", work, deliveries)
 
     async def strike(self, delivery: Delivery) -> int:
         return await self.call("strike", self.inner.strike, delivery)
@@ -276,7 +279,7 @@ class Edge:
         await self.call("open", self.inner.open, barriers)
 
     async def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
-        return await self.call("arrive", lambda _: self.inner.arrive(key, slot, failed))
+        return await self.call("arrive", lambda _: self.inner.arrive(key, slot, failed), key)
 
     async def barriers(self, keys: Sequence[Key]) -> list[Barrier | None]:
         return await self.call("barriers", self.inner.barriers, keys)
@@ -305,7 +308,7 @@ class Edge:
         return await self.call("names", lambda _: self.inner.names(run, prefix))
 
     async def sweep(self, run: str, limit: int) -> bool:
-        return await self.call("sweep", lambda _: self.inner.sweep(run, limit))
+        return await self.call("sweep", lambda _: self.inner.sweep(run, limit), [Key(run, "")])
 
     async def runs(self, before: str | None, limit: int) -> list[tuple[str, bytes]]:
         return await self.call("runs", lambda _: self.inner.runs(before, limit))
@@ -326,3 +329,19 @@ class Edge:
     async def settle(self, entries: Sequence[Entry]) -> list[Reply]:
         return await self.call("settle", self.inner.settle, entries)
 
+
+def told(given: Any) -> str:
+    """Say in a few words what a call is about."""
+    if isinstance(given, list | tuple) and not isinstance(given, Key):
+        return ", ".join(told(each) for each in given[:8])
+    match given:
+        case Key():
+            return f"{given.run}/{given.name}"
+        case Once() | Put() | Open():
+            return told(given.key)
+        case Parcel() | Delivery():
+            return given.id
+        case Entry():
+            return told(given.delivery) if given.delivery else "a submit"
+        case _:
+            return ""

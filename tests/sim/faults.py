@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["BATCHES", "Fault", "Weather"]
+__all__ = ["BATCHES", "IDLE", "Fault", "Weather"]
 
 
 class Fault(enum.StrEnum):

@@ -17,7 +17,7 @@ from calls import Execution, app
 from faults import Fault, Weather
 from virtual import SeededIds, SeededRng, Stuck, VirtualClock, VirtualLoop
 from witness import Witness
-from workload import FEATURES, Writer
+from workload import FEATURES, Writer, span
 
 import motet.canvas.advance
 import motet.canvas.compile
@@ -214,7 +214,7 @@ class Schedule:
         """Cancel a run, or a node of it, at some time."""
         await asyncio.sleep(self.rng.choice([0.1, 1.0, 4.0]) * self.rng.random())
         actor = self.actor(f"k-{run.id}", "client")
-        place = Place("", 0 if self.rng.random() < 0.6 else self.rng.randrange(6))
+        place = Place("", 0 if self.rng.random() < 0.6 else self.rng.randrange(span(run.term)))
 
         async def life() -> None:
             if not run.accepted:

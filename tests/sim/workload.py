@@ -8,10 +8,11 @@ from typing import Any
 
 from calls import boom, flaky, leaf, poison, spawn, swap
 
-from motet import Term, chain, group
+from motet import Group, Term, chain, group
+from motet.canvas import plan
 from motet.retry import FixedDelay
 
-__all__ = ["FEATURES", "Writer"]
+__all__ = ["FEATURES", "Writer", "span"]
 
 FEATURES = (
     "boom",
@@ -123,3 +124,18 @@ class Writer:
         if self.has("delay", 0.08):
             made = made.set(delay=rng.choice([0.1, 1.0]))
         return made
+
+
+def span(term: Term[Any, Any]) -> int:
+    """Count the nodes of a term: its own, and those that stand between a wide group and its members."""
+    if isinstance(term, Group):
+        return 1 + rows(len(term.members)) + sum(map(span, term.members))
+    return 1 + sum(map(span, term.children))
+
+
+def rows(width: int) -> int:
+    """Count the nodes between a group of this width and its members, by laying them out."""
+    share = 1
+    while -(-width // share) > plan.FANOUT:
+        share *= plan.FANOUT
+    return 0 if share == 1 else sum(1 + rows(min(share, width - start)) for start in range(0, width, share))

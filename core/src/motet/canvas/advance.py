@@ -161,8 +161,14 @@ def resume(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
 
 
 def close(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
-    """End a node early: cancelled, or out of time. Whatever is queued or running in it continues nothing."""
-    return [*decided(plan, place, record, now), *_Flow(plan, now).shut(place)]
+    """End a node early: cancelled, or out of time. Whatever is queued or running in it continues nothing.
+
+    A node may be cancelled before it, and what is around it, has begun: its groups must be open for it to arrive.
+    """
+    flow = _Flow(plan, now)
+    around = [(outer, plan.node(outer)) for outer in plan.above(place)]
+    opened = [flow.opening(outer, node) for outer, node in around if isinstance(node, Group | Part)]
+    return [*opened, *decided(plan, place, record, now), *flow.shut(place)]
 
 
 def expand(plan: Plan, place: Place, fed: Fed, now: datetime) -> list[Op]:
@@ -365,10 +371,10 @@ class _Flow:
         ops.append(self.once(place, Record(state, source=fed.source)))
         if self.depth >= NESTED:
             ops.append(Publish((self.order(Order.RESUME, place),)))
-            return ops
-        self.depth += 1
-        self.run(ops, (place, state, fed))
-        self.depth -= 1
+        else:
+            self.depth += 1
+            self.run(ops, (place, state, fed))
+            self.depth -= 1
         if isinstance(node, Group) and node.fast and state == State.ERR:
             ops.append(Do(self.shut(place)))
         return ops
@@ -456,11 +462,15 @@ class _Flow:
             ops.append(Publish((self.order(Order.EXPAND, place, fed),)))
         return None
 
+    def opening(self, place: Place, node: Group | Part) -> Open:
+        """What makes the barrier of a group, or of a part of one."""
+        allowed = node.max_failed if isinstance(node, Group) else 0
+        return Open(barrier_key(self.plan.run, place), node.count, allowed, node.fast)
+
     def open(self, ops: list[Op], place: Place, node: Node, fed: Fed) -> None:
         """Open a barrier, then start its members; a member that is decided at once arrives at once."""
         assert isinstance(node, Group | Part)
-        allowed = node.max_failed if isinstance(node, Group) else 0
-        ops.append(Open(barrier_key(self.plan.run, place), node.count, allowed, node.fast))
+        ops.append(self.opening(place, node))
         fed = fed.shared_by(node.members if isinstance(node, Group) else FANOUT)
         first = node.first if isinstance(node, Part) else 0
         leaves: list[Parcel] = []
