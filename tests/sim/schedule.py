@@ -363,7 +363,8 @@ def sized(rng: random.Random) -> Iterator[None]:
     before += [(module, "FANOUT", module.FANOUT) for module in FANNED]
     fanout = rng.choice(FANOUTS)
     for module, name, sizes in SIZES:
-        setattr(module, name, rng.choice(sizes))
+        chosen = rng.choice(sizes)
+        setattr(module, name, min(chosen, fanout) if name == "INLINE_NODES" else chosen)
     for module in FANNED:
         module.FANOUT = fanout
     try:

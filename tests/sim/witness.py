@@ -113,7 +113,7 @@ class Witness(World):
         holder = self.holders.get(receipt)
         if receipt in self.excused or holder is None or not holder.alive:
             return
-        if self.clock.monotonic() - holder.troubled <= self.lease * 1.5:
+        if letter.until - holder.troubled <= self.lease * 1.5:
             return
         self.wrong("I7", f"the lease of {letter.parcel.id} ran out while {holder.name} was well")
 

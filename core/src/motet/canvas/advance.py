@@ -163,7 +163,7 @@ def resume(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
 def close(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
     """End a node early: cancelled, or out of time. Whatever is queued or running in it continues nothing.
 
-    A node may be cancelled before it, and what is around it, has begun: its groups must be open for it to arrive.
+    A node may be cancelled before what is around it has begun: its groups must be open for it to arrive.
     """
     flow = _Flow(plan, now)
     around = [(outer, plan.node(outer)) for outer in plan.above(place)]

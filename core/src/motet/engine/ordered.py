@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from motet.failpoints import hit
 from motet.ports.settler import Entry, Reply
 from motet.ports.store import Store
@@ -65,9 +67,11 @@ class OrderedSettler:
             case Flag():
                 await self.store.flag([op])
             case Retry():
-                # The mark stays even when the parking is repeated: the id makes the parcel one.
-                await self.store.put_once([Once(op.key, b"1", op.ttl)])
-                await self.timers.park([op.parcel])
+                # The mark comes last: whoever finds it takes the attempt for parked. A crash before it parks once more,
+                # under the same id, and the second copy looks before it runs.
+                if (await self.store.get([op.key]))[0] is None:
+                    await self.timers.park([msgspec.structs.replace(op.parcel, suspect=True)])
+                    await self.store.put_once([Once(op.key, b"1", op.ttl)])
             case Do():
                 raise TypeError("walk opens branches itself")
         return None
