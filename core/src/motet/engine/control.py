@@ -10,7 +10,7 @@ import msgspec
 
 from motet.canvas import advance
 from motet.canvas.advance import Fed
-from motet.canvas.plan import Plan
+from motet.canvas.plan import Plan, page_key
 from motet.canvas.records import RUN, RunInfo, claim_key, control, outcome_key, parcel_id
 from motet.engine.plans import Plans
 from motet.engine.values import Values
@@ -47,10 +47,12 @@ class Control:
         Raises:
             StateLost: The run's records are gone; there is nothing left to do.
         """
+        suspect = delivery is not None and delivery.suspect
+        if suspect and message.order == Order.EXPAND:
+            # Its plan may have travelled along, or be at hand: the run has been swept if it is not in the store.
+            await self.values.stored(page_key(message.run, "", 0))
         ops = await self._program(message)
-        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
-            return doubtful(ops)
-        return ops
+        return doubtful(ops) if suspect and not self.backend.capabilities.atomic else ops
 
     async def _program(self, message: Message) -> Sequence[Op]:
         plan = self.plans.of(message.run, message.segment, message.plan)
