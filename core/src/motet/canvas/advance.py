@@ -38,6 +38,7 @@ from motet.program import UP, Arrive, Do, Flag, Guard, Once, Op, Open, Publish, 
 
 __all__ = [
     "NO_INPUT",
+    "PENDING",
     "Fed",
     "again",
     "begin",
@@ -45,6 +46,7 @@ __all__ = [
     "called",
     "close",
     "decided",
+    "dispatch",
     "expand",
     "later",
     "launch",
@@ -59,6 +61,8 @@ BY_VALUE = 64 * 1024
 NESTED = 16
 """After so many barriers that one outcome may complete, a message carries on."""
 INLINE = 16 * 1024
+PENDING = timedelta(hours=1)
+"""After so long a run whose start was never published is swept."""
 
 
 class Fed(msgspec.Struct, frozen=True, gc=False):
@@ -189,7 +193,7 @@ def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned
     ops += keep_whole(plan)
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
     ops.append(Once(splice_key(run, place), replaced.segment.encode()))
-    return [*ops, *spawned, *enter_splice(plan, place, replaced.segment, now)]
+    return [*ops, *enter_splice(plan, place, replaced.segment, now, spawned)]
 
 
 def keep_whole(plan: Plan) -> list[Op]:
@@ -203,12 +207,12 @@ def keep_whole(plan: Plan) -> list[Op]:
     return [Put(page_key(plan.run, "", 0), raw)]
 
 
-def enter_splice(plan: Plan, place: Place, segment: str, now: datetime) -> list[Op]:
+def enter_splice(plan: Plan, place: Place, segment: str, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Start the term that a leaf's splice record names."""
     flow = _Flow(plan, now)
     ops: list[Op] = []
     flow.guard(ops, place, itself=True)
-    return ops + flow.begin(segment, NO_INPUT)
+    return [*ops, *spawned, *flow.begin(segment, NO_INPUT)]
 
 
 def again(plan: Plan, place: Place, message: Message, due: datetime, now: datetime) -> list[Op]:
@@ -226,6 +230,27 @@ def again(plan: Plan, place: Place, message: Message, due: datetime, now: dateti
     header = single(plan) if place == ROOT else None
     ttl = None if header is None else max(due - now, timedelta()) + lifetime(header.ttl)
     return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel, ttl)]
+
+
+def dispatch(
+    plan: Plan,
+    pages: Sequence[bytes],
+    values: Sequence[tuple[str, bytes]],
+    now: datetime,
+    fed: Fed = NO_INPUT,
+) -> list[Op]:
+    """Submit a run from inside a settlement; `plan` knows its first page.
+
+    A plan that does not travel with the message is stored first, and a janitor looks after it: what is around the node
+    may be closed before a settlement that broke off here is repeated.
+    """
+    flow = _Flow(plan, now)
+    begun = Publish((flow.order(Order.START, ROOT, fed),))
+    if "" in plan.inline:
+        return [begun]
+    puts = [Put(Key(plan.run, name), value) for name, value in values]
+    puts += [Put(page_key(plan.run, "", number), raw) for number, raw in enumerate(pages)]
+    return [Publish((flow.order(Order.JANITOR, ROOT, due=now + PENDING),)), *puts, begun]
 
 
 class _Flow:
@@ -408,12 +433,7 @@ class _Flow:
             ops = flow.begin("", fed)
             self.timed = self.timed or flow.timed
             return ops
-        header = plan.header("")
-        created = self.second.timestamp()
-        info = RunInfo(header.name, header.size, header.leaves, created, header.ttl, origin=self.plan.run)
-        ops = [Put(page_key(callback.run, "", number), raw) for number, raw in enumerate(callback.pages)]
-        ops.append(Put(Key(callback.run, RUN), pack(info)))
-        return [*ops, Publish((flow.order(Order.START, Place("", 0), fed),))]
+        return dispatch(plan, callback.pages, (), self.second, fed)
 
     def end(self, ops: list[Op]) -> None:
         """The root is decided: let go of the run that this one read from, and have the records swept in time."""

@@ -11,8 +11,9 @@ import msgspec
 from motet.canvas import advance
 from motet.canvas.advance import Fed
 from motet.canvas.plan import Plan, page_key
-from motet.canvas.records import RUN, RunInfo, claim_key, control, outcome_key, parcel_id
+from motet.canvas.records import RUN, RunInfo, claim_key, control, outcome_key, parcel_id, splice_children
 from motet.engine.plans import Plans
+from motet.engine.submit import read_children, spawned
 from motet.engine.values import Values
 from motet.errors import StateLost
 from motet.message import VERSION, Key, Message, Order, Place, Record, State, pack, read_record
@@ -87,7 +88,8 @@ class Control:
     def started(self, plan: Plan, message: Message, recorded: bool) -> list[Op]:
         """Begin a run; it gets its record here if whoever sent the message could not write it."""
         header = plan.header("")
-        info = RunInfo(header.name, header.size, header.leaves, self.clock.now().timestamp(), header.ttl)
+        now = self.clock.now().timestamp()
+        info = RunInfo(header.name, header.size, header.leaves, now, header.ttl, origin=header.kin)
         record: list[Op] = [] if recorded else [Put(Key(plan.run, RUN), pack(info))]
         return record + advance.begin(plan, message, self.clock.now())
 
@@ -178,6 +180,13 @@ class Control:
         now = self.clock.now()
         if kind == "s":
             chosen = conflict.stored.decode()
-            return await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now))
+            ops = await self.children(splice_children(run, chosen), now)
+            return await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now, ops))
         record = read_record(conflict.stored)
-        return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now))
+        ops = await self.children(Key(run, record.spawned), now) if record.spawned else ()
+        return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now, ops))
+
+    async def children(self, key: Key, now: datetime) -> Sequence[Op]:
+        """Submit once more what a task had asked for: the settlement that won may have broken off before."""
+        raw, *_ = await self.backend.store.get([key])
+        return () if raw is None else spawned(read_children(raw), now)
