@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -175,6 +176,7 @@ class MemoryBackend:
         removed = [name in parked for name in ids]
         gone = {id(parked[name]) for name in ids if name in parked}
         self.world.parked = [entry for entry in self.world.parked if id(entry[2]) not in gone]
+        heapq.heapify(self.world.parked)
         for name in ids:
             if name in parked:
                 del self.world.letters[name]
