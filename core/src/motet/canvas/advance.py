@@ -189,22 +189,27 @@ def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned
     run = plan.run
     for number, raw in enumerate(replaced.pages):
         plan.add(replaced.segment, number, raw)
-    ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
-    ops += keep_whole(plan)
+    ops = keep_whole(plan, now)
+    ops += [Put(Key(run, name), value) for name, value in replaced.values]
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
     ops.append(Once(splice_key(run, place), replaced.segment.encode()))
     return [*ops, *enter_splice(plan, place, replaced.segment, now, spawned)]
 
 
-def keep_whole(plan: Plan) -> list[Op]:
-    """Keep the plan of a run that was a single call until now: more than one record is swept as a whole."""
+def keep_whole(plan: Plan, now: datetime) -> list[Op]:
+    """Keep the plan of a run that was a single call until now: more than one record is swept as a whole.
+
+    A janitor removes it if the call comes to something else in the end, because this settlement broke off.
+    """
     header = single(plan)
     if header is None:
         return []
     page = msgspec.structs.replace(plan.page("", 0), header=msgspec.structs.replace(header, given=True))
     raw = pack(page)
     plan.add("", 0, raw)
-    return [Put(page_key(plan.run, "", 0), raw)]
+    due = now + PENDING + timedelta(seconds=header.ttl)
+    janitor = _Flow(plan, now).order(Order.JANITOR, ROOT, due=due)
+    return [Publish((janitor,)), Put(page_key(plan.run, "", 0), raw)]
 
 
 def enter_splice(plan: Plan, place: Place, segment: str, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:

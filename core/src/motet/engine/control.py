@@ -11,7 +11,18 @@ import msgspec
 from motet.canvas import advance
 from motet.canvas.advance import Fed
 from motet.canvas.plan import Plan, page_key
-from motet.canvas.records import RUN, RunInfo, claim_key, control, outcome_key, parcel_id, splice_children
+from motet.canvas.records import (
+    ROOT,
+    ROOT_OUTCOME,
+    RUN,
+    RunInfo,
+    claim_key,
+    control,
+    outcome_key,
+    parcel_id,
+    splice_children,
+    splice_key,
+)
 from motet.engine.plans import Plans
 from motet.engine.submit import read_children, spawned
 from motet.engine.values import Values
@@ -53,7 +64,7 @@ class Control:
             # Its plan may have travelled along, or be at hand: the run has been swept if it is not in the store.
             await self.values.stored(page_key(message.run, "", 0))
         ops = await self._program(message)
-        return doubtful(ops) if suspect and not self.backend.capabilities.atomic else ops
+        return doubtful(ops) if suspect else ops
 
     async def _program(self, message: Message) -> Sequence[Op]:
         plan = self.plans.of(message.run, message.segment, message.plan)
@@ -129,7 +140,7 @@ class Control:
     async def swept(self, message: Message) -> list[Op]:
         """Remove an ended run, unless a callback may still read from it; an id that a user gave stays for a day."""
         store, run = self.backend.store, message.run
-        if await store.names(run, "k."):
+        if await self.read_by_others(run):
             return [self.repeated(message, self.clock.now() + KIN_PATIENCE)]
         raw, *_ = await store.get([Key(run, RUN)])
         info = msgspec.msgpack.decode(raw, type=RunInfo) if raw else None
@@ -141,15 +152,29 @@ class Control:
             pass
         return []
 
+    async def read_by_others(self, run: str) -> bool:
+        """Say whether a callback that may read from the run has not ended. One that is nowhere never will."""
+        children = [name[2:] for name in await self.backend.store.names(run, "k.")]
+        if not children:
+            return False
+        keys = [key for each in children for key in (Key(each, ROOT_OUTCOME), page_key(each, "", 0))]
+        records = await self.backend.store.get(keys)
+        places = await self.backend.transport.find(children)
+        ended, kept = records[::2], records[1::2]
+        return any(
+            end is None and (place is not None or plan is not None)
+            for end, place, plan in zip(ended, places, kept, strict=True)
+        )
+
     def repeated(self, message: Message, due: datetime) -> Publish:
         """Put an order off; the id differs, because the message at hand still holds the old one."""
         following = msgspec.structs.replace(message, attempt=message.attempt + 1)
         return Publish((control(following, due),))
 
     async def tidied(self, message: Message) -> list[Op]:
-        """Remove what a client left that died before it had submitted its run."""
-        started, *_ = await self.backend.store.get([Key(message.run, RUN)])
-        while started is None and not await self.backend.store.sweep(message.run, CHUNK):
+        """Remove what was stored for a run that never began: its client, or the settlement of its start, broke off."""
+        known = await self.backend.store.get([Key(message.run, RUN), splice_key(message.run, ROOT)])
+        while not any(known) and not await self.backend.store.sweep(message.run, CHUNK):
             pass
         return []
 

@@ -85,8 +85,10 @@ class Decider:
                 return self.failed(job, outcome.error, now)
             case Replaced():
                 children = self.children(job, spawns)
-                kept = [Put(splice_children(job.message.run, outcome.segment), pack(children))] if children else []
-                return [*kept, *advance.spliced(job.plan, job.place, outcome, now, spawned(children, now))]
+                if children:
+                    kept = (splice_children(job.message.run, outcome.segment).name, pack(children))
+                    outcome = msgspec.structs.replace(outcome, values=(*outcome.values, kept))
+                return advance.spliced(job.plan, job.place, outcome, now, spawned(children, now))
             case Cancelled():
                 return ()
 
