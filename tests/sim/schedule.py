@@ -15,6 +15,7 @@ from typing import Any
 from actors import Actor, Crashed, Edge
 from calls import Execution, app
 from faults import Fault, Weather
+from oracle import judge
 from virtual import SeededIds, SeededRng, Stuck, VirtualClock, VirtualLoop
 from witness import Witness
 from workload import FEATURES, Writer, span
@@ -306,8 +307,6 @@ class Schedule:
 
     def perform(self) -> Report:
         """Play, judge, and look at what is left."""
-        from oracle import judge
-
         with sized(self.rng):
             try:
                 self.loop.run_until_complete(self.play())

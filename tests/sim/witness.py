@@ -119,6 +119,10 @@ class Witness(World):
             return
         self.wrong("I7", f"the lease of {letter.parcel.id} ran out while {holder.name} was well")
 
+    def losses_of(self, start: str) -> int:
+        """Count how often messages were lost whose ids begin so."""
+        return sum(count for name, count in self.again.items() if name.startswith(start))
+
     def forget(self, delivery: Delivery) -> None:
         letter = self.letters.get(delivery.id)
         super().forget(delivery)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from motet import Group, Term, chain, group
 from motet.canvas import plan
 from motet.retry import FixedDelay
 
-__all__ = ["FEATURES", "Writer", "span"]
+__all__ = ["FEATURES", "Writer", "span", "spread"]
 
 FEATURES = (
     "boom",
@@ -129,13 +130,28 @@ class Writer:
 def span(term: Term[Any, Any]) -> int:
     """Count the nodes of a term: its own, and those that stand between a wide group and its members."""
     if isinstance(term, Group):
-        return 1 + rows(len(term.members)) + sum(map(span, term.members))
+        return sum(1 for _ in spread(term, 0, rows=True)) - len(term.members) + 1 + sum(map(span, term.members))
     return 1 + sum(map(span, term.children))
 
 
-def rows(width: int) -> int:
-    """Count the nodes between a group of this width and its members, by laying them out."""
+def spread(term: Group[Any, Any], number: int, *, rows: bool = False) -> Iterator[tuple[Term[Any, Any], int]]:
+    """Lay a group out: its members with their numbers, and the rows between, if asked for."""
+    yield from _spread(term.members, number + 1, rows)
+
+
+def _spread(
+    members: Sequence[Term[Any, Any]], number: int, rows: bool
+) -> Generator[tuple[Term[Any, Any], int], None, int]:
     share = 1
-    while -(-width // share) > plan.FANOUT:
+    while -(-len(members) // share) > plan.FANOUT:
         share *= plan.FANOUT
-    return 0 if share == 1 else sum(1 + rows(min(share, width - start)) for start in range(0, width, share))
+    if share == 1:
+        for member in members:
+            yield member, number
+            number += 1 if rows else span(member)
+        return number
+    for start in range(0, len(members), share):
+        if rows:
+            yield members[start], number
+        number = yield from _spread(members[start : start + share], number + 1, rows)
+    return number
