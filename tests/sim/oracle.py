@@ -191,8 +191,14 @@ class Judge:
             if wanted is not None and body.given != wanted:
                 self.wrong("I4", run, place, f"{name} was given {body.given}, not {wanted} of {scene.given}")
         splice = self.world.decided.get(splice_key(run, place))
+        own = found is not None and found[1].error is not None
         if splice is not None:
-            return self.spliced(bodies, place, scene, splice)
+            # Of two executions one may be replaced while the other ends: the outcome that is recorded counts.
+            void = own or self.by_itself(bodies, run, found)
+            scene = Scene(run, scene.given, scene.after, scene.closed or void, scene.around)
+            ended = self.spliced(bodies, place, scene, splice)
+            if not void:
+                return ended
         if found is None:
             return None
         at, record = found
@@ -209,11 +215,18 @@ class Judge:
             self.spawned(winner, bodies, place, scene, at)
         return Ended(State.OK, value, at)
 
+    def by_itself(self, bodies: list[Execution], run: str, found: tuple[float, Record] | None) -> bool:
+        """Whether a call has a value of its own, and not that of a term in its place."""
+        value = None if found is None else self.value(run, found[1])
+        return any(instead(body) is None and value and value[:2] == [body.name, body.nonce] for body in bodies)
+
     def value(self, run: str, record: Record) -> Any:
         """The value of a leaf; None when nobody wanted it."""
         if record.value is not None:
             return msgspec.msgpack.decode(record.value)
         if record.source is None:
+            return None
+        if not record.source.stored:
             return None
         return msgspec.msgpack.decode(self.world.values[Key(run, record.source.stored)])
 
@@ -336,7 +349,7 @@ class Judge:
 
     def callbacks(self, term: Term[Any, Any], place: Place, scene: Scene, ended: Ended) -> None:
         """I5: the callbacks of a scope that ended so, and no others, each once."""
-        given = () if ended.value is NOTHING else (ended.value,)
+        given = (self.seen_from_outside(ended),)
         for role, state, terms in (("s", State.OK, term.scope.on_success), ("f", State.ERR, term.scope.on_failure)):
             for number, callback in enumerate(terms):
                 run = derive(scene.run, place.segment, place.number, f"{role}{number}")

@@ -18,7 +18,7 @@ from faults import Fault, Weather
 from oracle import judge
 from virtual import SeededIds, SeededRng, Stuck, VirtualClock, VirtualLoop
 from witness import Witness
-from workload import FEATURES, Writer, span
+from workload import FEATURES, Writer, numbers
 
 import motet.canvas.advance
 import motet.canvas.compile
@@ -216,7 +216,7 @@ class Schedule:
         """Cancel a run, or a node of it, at some time."""
         await asyncio.sleep(self.rng.choice([0.1, 1.0, 4.0]) * self.rng.random())
         actor = self.actor(f"k-{run.id}", "client")
-        place = Place("", 0 if self.rng.random() < 0.6 else self.rng.randrange(span(run.term)))
+        place = Place("", 0 if self.rng.random() < 0.6 else self.rng.choice(list(numbers(run.term))))
 
         async def life() -> None:
             if not run.accepted:

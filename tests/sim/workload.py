@@ -13,7 +13,7 @@ from motet import Group, Term, chain, group
 from motet.canvas import plan
 from motet.retry import FixedDelay
 
-__all__ = ["FEATURES", "Writer", "span", "spread"]
+__all__ = ["FEATURES", "Writer", "numbers", "span", "spread"]
 
 FEATURES = (
     "boom",
@@ -155,3 +155,16 @@ def _spread(
             yield members[start], number
         number = yield from _spread(members[start : start + share], number + 1, rows)
     return number
+
+
+def numbers(term: Term[Any, Any], number: int = 0) -> Iterator[int]:
+    """Yield the numbers of the nodes that a user can name."""
+    yield number
+    if isinstance(term, Group):
+        for member, at in spread(term, number):
+            yield from numbers(member, at)
+        return
+    number += 1
+    for child in term.children:
+        yield from numbers(child, number)
+        number += span(child)

@@ -421,6 +421,7 @@ class _Flow:
         """Start the callbacks of a scope, before the parent is told; each is a run of its own (H4)."""
         if node.scope is None or state == State.CANCELLED:
             return
+        fed = Fed(NIL) if fed == NO_INPUT else fed  # an empty chain that was given nothing: its own value is None
         for callback in node.scope.on_success if state == State.OK else node.scope.on_failure:
             if fed.value is None:
                 # The input is a record of this run: its sweep waits until the callback's run has ended.

@@ -199,9 +199,10 @@ class _Compiler:
             case Chain():
                 self.index += 1
                 yield plan.Chain(up, slot, self.spans[id(term)], len(term.steps), drop, self.scope(term.scope, here))
+                fed = fed and not drop
                 for number, step in enumerate(term.steps):
-                    fed_step = fed and not drop if number == 0 else True
-                    yield from self.walk(step, here, number, fed_step, number in term.drops)
+                    yield from self.walk(step, here, number, fed, number in term.drops)
+                    fed = hands_on(step, fed and number not in term.drops)
             case Group():
                 self.index += 1
                 yield self.group(term, up, slot, drop, here)
@@ -290,6 +291,19 @@ class _Compiler:
         if not isinstance(term, Signature) or first.page is None or first.values or self.origin.parent:
             return None
         return first.page.profiles[0] if term.scope is PLAIN or term.scope == PLAIN else None
+
+
+def hands_on(term: Term[Any, Any], fed: bool) -> bool:
+    """Say whether what comes after a term has an input: an empty chain hands on what it was given, be it nothing."""
+    match term:
+        case Chain():
+            for number, step in enumerate(term.steps):
+                fed = hands_on(step, fed and number not in term.drops)
+            return fed
+        case Recovered():
+            return hands_on(term.inner, fed) and hands_on(term.handler, True)
+        case _:
+            return True
 
 
 def capacity(members: int) -> int:

@@ -87,6 +87,8 @@ class Resolver:
             node = plan.node(place) if message.plan else await self.plans.ask(plan, lambda known: known.node(place))
             if not isinstance(node, Leaf):
                 raise DecodeError(f"node {place} of run {message.run} is no call")
+            # What is known of the segment as a whole: a task that goes on with another term must know how deep it is.
+            await self.plans.ask(plan, lambda known: known.header(place.segment))
             if delivery.suspect:
                 await self.look_back(plan, message)
             if message.run in self.cancelled.runs and await self.plans.ask(
