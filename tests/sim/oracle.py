@@ -48,6 +48,7 @@ class History(Protocol):
     executions: list[Execution]
     runs: Any
     writer: Any
+    ordered: bool
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,10 @@ class Judge:
         """I7: a body runs again only for a lease that was lost, a copy, or a hand-back."""
         counts = Counter(execution.message for execution in self.history.executions)
         for name, count in counts.items():
-            allowed = 1 + self.world.copies[name]
-            allowed += sum(self.world.again[f"{name}~{copy}"] for copy in range(1, self.world.copies[name] + 1))
-            allowed += self.world.again[name]
+            letters = [name, *(f"{name}~{copy}" for copy in range(1, self.world.copies[name] + 1))]
+            allowed = sum(1 + self.world.again[each] + self.world.returned[each] for each in letters)
+            if self.history.ordered and self.world.losses:
+                allowed += self.world.resent[name]  # nothing fences a worker that has lost its lease (M9)
             if count > allowed:
                 self.world.wrong("I7", f"{name} ran {count} times, {allowed} are explained")
 

@@ -38,8 +38,10 @@ class Witness(World):
         self.sent: dict[str, float] = {}
         self.holders: dict[str, Holder] = {}
         self.excused: set[str] = set()
-        self.begun: set[str] = set()
         self.again: Counter[str] = Counter()
+        self.returned: Counter[str] = Counter()
+        self.resent: Counter[str] = Counter()
+        """Sent a second time after the first was gone, and not marked: by a worker that did not know it had lost it."""
         self.copies: Counter[str] = Counter()
         self.acked: deque[tuple[float, Parcel]] = deque(maxlen=50)
         self.losses = 0
@@ -94,7 +96,8 @@ class Witness(World):
         parcels = tuple(parcels)
         now = self.clock.monotonic()
         for parcel in parcels:
-            self.sent.setdefault(parcel.id, now)
+            if self.sent.setdefault(parcel.id, now) != now and parcel.id not in self.letters and not parcel.suspect:
+                self.resent[parcel.id] += 1
         super().publish(parcels)
 
     def handed(self, delivery: Delivery, holder: Holder) -> None:
@@ -130,8 +133,8 @@ class Witness(World):
             self.acked.append((self.clock.monotonic(), letter.parcel))
 
     def give_back(self, delivery: Delivery, delay: timedelta) -> None:
-        if delivery.receipt in self.begun and delivery.receipt in self.held:
-            self.again[delivery.id] += 1
+        if delivery.receipt in self.held:
+            self.returned[delivery.id] += 1
         super().give_back(delivery, delay)
 
     def copyable(self) -> list[Parcel]:

@@ -206,7 +206,8 @@ class Control:
         if kind == "s":
             chosen = conflict.stored.decode()
             ops = await self.children(splice_children(run, chosen), now)
-            return await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now, ops))
+            entered = await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now, ops))
+            return doubtful(entered)
         record = read_record(conflict.stored)
         ops = await self.children(Key(run, record.spawned), now) if record.spawned else ()
         return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now, ops))
