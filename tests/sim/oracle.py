@@ -99,8 +99,9 @@ class Judge:
         for name, count in counts.items():
             letters = [name, *(f"{name}~{copy}" for copy in range(1, self.world.copies[name] + 1))]
             allowed = sum(1 + self.world.again[each] + self.world.returned[each] for each in letters)
-            if self.history.ordered and self.world.losses:
-                allowed += self.world.resent[name]  # nothing fences a worker that has lost its lease (M9)
+            if self.world.copies or (self.history.ordered and self.world.losses):
+                # Sent by one that did not know that it had lost its message, or that somebody else has a copy (M9).
+                allowed += self.world.resent[name]
             if count > allowed:
                 self.world.wrong("I7", f"{name} ran {count} times, {allowed} are explained")
 
@@ -198,7 +199,7 @@ class Judge:
             # Of two executions one may be replaced while the other ends: the outcome that is recorded counts.
             void = own or self.by_itself(bodies, run, found)
             scene = Scene(run, scene.given, scene.after, scene.closed or void, scene.around)
-            ended = self.spliced(bodies, place, scene, splice)
+            ended = self.spliced(bodies, place, scene, splice, void)
             if not void:
                 return ended
         if found is None:
@@ -254,7 +255,7 @@ class Judge:
             self.wrong("I4", scene.run, place, f"was tried more often than {retries + 1} times")
 
     def spliced(
-        self, bodies: list[Execution], place: Place, scene: Scene, splice: tuple[float, bytes]
+        self, bodies: list[Execution], place: Place, scene: Scene, splice: tuple[float, bytes], void: bool
     ) -> Ended | None:
         """Look at the term that took a leaf's place: which one, the names of its leaves tell."""
         at, segment = splice[0], splice[1].decode()
@@ -272,6 +273,8 @@ class Judge:
             return Ended(self.state_of(scene.run, place), UNKNOWN, at)
         body, term = chosen[0]
         inner = self.visit(term, Place(segment, 0), Scene(scene.run, (), at, scene.closed, scene.around))
+        if void:
+            return None
         self.spawned(body, bodies, place, scene, at)
         if inner is None or inner.state != State.OK or body.replacement is not None:
             return inner

@@ -148,6 +148,8 @@ class Witness(World):
         """Deliver a message a second time, marked as a broker marks it."""
         self.copies[parcel.id] += 1
         name = f"{parcel.id}~{self.copies[parcel.id]}"
+        if parcel.id in self.letters:
+            self.letters[parcel.id].suspect = True
         letter = self.letters[name] = Letter(Parcel(name, parcel.lane, parcel.body, suspect=True))
         self.enqueue(letter)
         self.wake_receivers()

@@ -25,7 +25,7 @@ from motet.message import Key, Message, Record, Ref, State, pack
 from motet.outcome import Again, Cancelled, ErrorInfo, Failure, Kind, Outcome, Replaced, Success, decide
 from motet.ports import Backend, Clock, Entry, Reply, Rng
 from motet.ports.settler import Settlement
-from motet.program import Op, Put
+from motet.program import Op, Put, doubtful
 from motet.registry import Registry
 from motet.retry import NoRetry
 from motet.worker.resolve import Job
@@ -176,6 +176,8 @@ class Settling:
                 replies = await self.backend.settler.settle([waiting.entry for waiting in batch])
             except Unavailable as error:
                 log.warning("settle failed, trying again in %.2f s: %s", pause, error)
+                if not self.backend.capabilities.atomic:
+                    batch = [doubted(waiting) for waiting in batch]
                 await self.control.clock.sleep(pause)
                 pause = min(pause * 2, 5.0)
             except Exception:
@@ -222,6 +224,12 @@ class Settling:
                 log.exception("cannot advance from what won id=%s; its message comes back", name(waiting))
                 return None
             return Waiting(Entry(program, entry.delivery, entry.settlement), message)
+
+
+def doubted(waiting: Waiting) -> Waiting:
+    """Whether it was settled, or how far, nobody knows: what it publishes again is marked (C3)."""
+    entry = waiting.entry
+    return Waiting(Entry(doubtful(entry.program), entry.delivery, entry.settlement), waiting.message)
 
 
 def name(waiting: Waiting) -> str:
