@@ -197,11 +197,13 @@ class Judge:
         own = found is not None and found[1].error is not None
         if splice is not None:
             # Of two executions one may be replaced while the other ends: the outcome that is recorded counts.
-            void = own or self.by_itself(bodies, run, found)
-            scene = Scene(run, scene.given, scene.after, scene.closed or void, scene.around)
+            void = self.by_itself(bodies, run, found)
+            scene = Scene(run, scene.given, scene.after, scene.closed or void or own, scene.around)
             ended = self.spliced(bodies, place, scene, splice, void)
-            if not void:
+            if not void and not own:
                 return ended
+            if not void:
+                bodies = []
         if found is None:
             return None
         at, record = found
@@ -210,6 +212,7 @@ class Judge:
             return Ended(record.state, ERROR, at)
         value = self.value(run, record)
         if value is None:
+            self.spawned(None, bodies, place, scene, at)
             return Ended(State.OK, UNKNOWN, at)
         winner = next((body for body in bodies if [body.name, body.nonce, body.given] == value[:3]), None)
         if winner is None:
@@ -240,7 +243,7 @@ class Judge:
         error = record.error
         kind = error.kind if error is not None else ""
         retries = self.history.writer.retries.get(term.args[-1], 0)
-        lost = self.world.losses_of(f"{scene.run}:{place}:")
+        lost = self.world.losses_of(f"{scene.run}:{place}:")  # a hand-back counts too (decision 8)
         allowed = {
             Kind.EXCEPTION: term.task in ("sim:boom", "sim:flaky"),
             Kind.TIMEOUT: "timeout" in term.options or term.scope.within is not None,
@@ -276,8 +279,10 @@ class Judge:
         if void:
             return None
         self.spawned(body, bodies, place, scene, at)
-        if inner is None or inner.state != State.OK or body.replacement is not None:
+        if inner is None or inner.state != State.OK:
             return inner
+        if body.replacement is not None:
+            return Ended(inner.state, self.seen_from_outside(inner), inner.at)
         found = self.record(scene.run, place)
         value = None if found is None else self.value(scene.run, found[1])
         if value is not None and value[:3] != [body.name, body.nonce, body.given]:
@@ -360,13 +365,24 @@ class Judge:
                 run = derive(scene.run, place.segment, place.number, f"{role}{number}")
                 self.child(callback, run, state == ended.state, Scene(run, given, ended.at, scene.closed))
 
-    def spawned(self, winner: Execution, bodies: list[Execution], place: Place, scene: Scene, at: float) -> None:
+    def spawned(
+        self, winner: Execution | None, bodies: list[Execution], place: Place, scene: Scene, at: float
+    ) -> None:
         """I5: what the execution asked for that decided, and nothing that others asked for."""
-        for key in {key for body in bodies for key in body.spawned}:
-            term, attached = winner.spawned.get(key, (None, False))
+        for key in sorted({key for body in bodies for key in body.spawned}):
             run = derive(scene.run, str(place), "+", key)
+            asked = winner or self.asked(bodies, run, key)
+            if asked is None:
+                continue
+            term, attached = asked.spawned.get(key, (None, False))
             wanted = term is not None and not attached
             self.child(term or group(), run, wanted, Scene(run, (), at, scene.closed))
+
+    def asked(self, bodies: list[Execution], run: str, key: str) -> Execution | None:
+        """Of those that may have asked for a run, one whose term it carries out."""
+        ran = {body.name for (of, _), inner in self.bodies.items() if of == run for body in inner}
+        asking = [body for body in bodies if key in body.spawned]
+        return next((body for body in asking if ran & set(names(body.spawned[key][0]))), None)
 
     def child(self, term: Term[Any, Any], run: str, wanted: bool, scene: Scene) -> None:
         if run not in self.live:

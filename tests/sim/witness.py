@@ -124,7 +124,8 @@ class Witness(World):
 
     def losses_of(self, start: str) -> int:
         """Count how often messages were lost whose ids begin so."""
-        return sum(count for name, count in self.again.items() if name.startswith(start))
+        both = (*self.again.items(), *self.returned.items())
+        return sum(count for name, count in both if name.startswith(start))
 
     def forget(self, delivery: Delivery) -> None:
         letter = self.letters.get(delivery.id)

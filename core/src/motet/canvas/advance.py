@@ -79,6 +79,14 @@ class Fed(msgspec.Struct, frozen=True, gc=False):
 
 
 NO_INPUT = Fed()
+NIL = b"\xc0"
+EMPTY = b"\x90"
+
+
+def fed_with(fed: Fed) -> Fed:
+    """What a value is seen from outside: an empty chain that was given nothing hands on nothing, but its value is None."""
+    return Fed(NIL) if fed == NO_INPUT else fed
+
 
 Decided: TypeAlias = tuple[Place, State, Fed]
 Next: TypeAlias = tuple[Place, Fed]
@@ -365,8 +373,10 @@ class _Flow:
 
     def kept(self, place: Place, state: State, fed: Fed) -> Fed:
         """The value of a spliced leaf: that of its replacement, or its own when it only waited for children."""
+        if state != State.OK:
+            return fed
         kept = self.plan.header(place.segment).kept
-        return fed if kept is None or state != State.OK else Fed(kept, None)
+        return fed_with(fed) if kept is None else Fed(kept, None)
 
     def passed_on(self, state: State, fed: Fed, inner: Place) -> Record:
         """The record of a node whose outcome is that of one inside it: by reference, whatever its size."""
@@ -421,7 +431,7 @@ class _Flow:
         """Start the callbacks of a scope, before the parent is told; each is a run of its own (H4)."""
         if node.scope is None or state == State.CANCELLED:
             return
-        fed = Fed(NIL) if fed == NO_INPUT else fed  # an empty chain that was given nothing: its own value is None
+        fed = fed_with(fed)
         for callback in node.scope.on_success if state == State.OK else node.scope.on_failure:
             if fed.value is None:
                 # The input is a record of this run: its sweep waits until the callback's run has ended.
@@ -536,5 +546,3 @@ class _Flow:
         return Parcel(parcel_id(message), lane, pack(message), due)
 
 
-NIL = b"\xc0"
-EMPTY = b"\x90"

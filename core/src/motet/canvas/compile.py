@@ -257,7 +257,7 @@ class _Compiler:
             for slot, member in enumerate(members):
                 yield from self.walk(member, up, slot, fed, False)
             return
-        fast = whole.rule == "fail_fast" and not whole.min_success
+        fast = whole.rule == "fail_fast" and whole.min_success is None
         for slot, start in enumerate(range(0, len(members), share)):
             below = members[start : start + share]
             here = self.index

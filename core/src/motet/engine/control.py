@@ -106,36 +106,38 @@ class Control:
 
     async def closed(self, plan: Plan, message: Message) -> list[Op]:
         """End a node early."""
-        place = message.place
+        now, place = self.clock.now(), message.place
         if message.order == Order.CANCEL:
-            place = await self.begun(plan, place)
             record = Record(State.CANCELLED, error=ErrorInfo(kind=Kind.CANCELLED, run=plan.run, message=message.detail))
         else:
-            path = await self.plans.ask(plan, lambda known: known.path(message.place))
-            error = ErrorInfo(
-                kind=Kind.TIMEOUT, run=plan.run, node=str(message.place), path=path, message="out of time"
-            )
+            path = await self.plans.ask(plan, lambda known: known.path(place))
+            error = ErrorInfo(kind=Kind.TIMEOUT, run=plan.run, node=str(place), path=path, message="out of time")
             record = Record(State.ERR, error=error)
         try:
-            return await self.plans.ask(
-                plan, lambda known: advance.close(known, place, record, self.clock.now())
-            )
+            if message.order == Order.CANCEL:
+                ends = await self.ends(plan, place)
+                if ends is None:
+                    return []
+                place = ends
+            return await self.plans.ask(plan, lambda known: advance.close(known, place, record, now))
         except StateLost:
             # A single call keeps no plan: its outcome is all there is, and its message finds it.
             key = outcome_key(plan.run, message.place)
             return [Once(key, pack(record), MARKER, True), Flag(plan.run, "", 0, 0)]
 
-    async def begun(self, plan: Plan, place: Place) -> Place:
-        """Say what ends when a node is cancelled: it, or the outermost chain around it that has not come to it yet.
+    async def ends(self, plan: Plan, place: Place) -> Place | None:
+        """Say what ends when a node is cancelled; None when what is around it has ended without it.
 
-        Otherwise the chain would be decided, and all that waits for it go on, while steps before the node still run.
+        A chain that has not come to it yet ends as a whole. Otherwise the chain would be decided, and all that waits
+        for it go on, while steps before the node still run.
         """
-        try:
-            waits = await self.plans.ask(plan, lambda known: list(known.before(place)))
-        except StateLost:
-            return place
-        records = await self.backend.store.get([outcome_key(plan.run, step) for _, step in waits])
-        return next((outer for (outer, _), raw in reversed([*zip(waits, records, strict=True)]) if raw is None), place)
+        waits = await self.plans.ask(plan, lambda known: list(known.before(place)))
+        steps = await self.values.store.get([outcome_key(plan.run, step) for _, step in waits])
+        for (outer, _), step in zip(waits, steps, strict=True):
+            place = outer if step is None else place
+        around = await self.plans.ask(plan, lambda known: list(known.above(place)))
+        own, *outcomes = await self.values.store.get([outcome_key(plan.run, each) for each in (place, *around)])
+        return None if own is None and any(raw is not None for raw in outcomes) else place
 
     async def swept(self, message: Message) -> list[Op]:
         """Remove an ended run, unless a callback may still read from it; an id that a user gave stays for a day."""
