@@ -179,6 +179,8 @@ class Edge:
                 raise Crashed
             case Fault.LOST_REPLY:
                 self.note_trouble(op)
+                if op == "strike":
+                    world.returned[given.id] += 1  # it will be counted again
                 raise Unavailable(f"the reply to {op} was lost")
             case Fault.PAUSE:
                 actor.pause(self.host.lease * (0.3 + 1.5 * rng.random()))

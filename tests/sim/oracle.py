@@ -184,7 +184,7 @@ class Judge:
         run, name = scene.run, term.args[-1]
         bodies = self.bodies.get((run, str(place)), [])
         self.seen.add((run, str(place)))
-        known = UNKNOWN not in scene.given
+        known = all(map(foretold, scene.given))
         wanted = 0 if term.immutable else digest(list(scene.given)) if known else None
         for body in bodies:
             if body.name != name:
@@ -204,6 +204,8 @@ class Judge:
                 return ended
             if not void:
                 bodies = []
+            elif not self.history.ordered and found is not None and found[0] < splice[0]:
+                self.wrong("I2", run, place, f"was replaced at {splice[0]:.3f}, and decided at {found[0]:.3f}")
         if found is None:
             return None
         at, record = found
@@ -218,7 +220,7 @@ class Judge:
         if winner is None:
             self.wrong("I4", run, place, f"has the value {value}, which no execution returned")
         else:
-            self.spawned(winner, bodies, place, scene, at)
+            self.spawned(None if splice is not None else winner, bodies, place, scene, at)
         return Ended(State.OK, value, at)
 
     def by_itself(self, bodies: list[Execution], run: str, found: tuple[float, Record] | None) -> bool:
@@ -376,7 +378,7 @@ class Judge:
                 continue
             term, attached = asked.spawned.get(key, (None, False))
             wanted = term is not None and not attached
-            self.child(term or group(), run, wanted, Scene(run, (), at, scene.closed))
+            self.child(term or group(), run, wanted, Scene(run, (), at if winner else 0.0, scene.closed))
 
     def asked(self, bodies: list[Execution], run: str, key: str) -> Execution | None:
         """Of those that may have asked for a run, one whose term it carries out."""
@@ -408,6 +410,11 @@ def names(term: Term[Any, Any]) -> Iterator[str]:
         yield term.args[-1]
     for child in term.children:
         yield from names(child)
+
+
+def foretold(value: Any) -> bool:
+    """Whether all of a value can be known."""
+    return all(map(foretold, value)) if isinstance(value, list) else value is not UNKNOWN
 
 
 def same(told: Any, expected: Any) -> bool:

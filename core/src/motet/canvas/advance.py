@@ -107,12 +107,9 @@ def launch(
         ops.append(Put(page_key(plan.run, "", 0), page))
         if due is None:
             return ops + flow.begin("", NO_INPUT)
-    return [*ops, start(plan, now, due)]
-
-
-def start(plan: Plan, now: datetime, due: datetime | None = None) -> Publish:
-    """Ask a worker to begin a run; the plan travels along when it is small."""
-    return Publish((_Flow(plan, now).order(Order.START, Place("", 0), due=due),))
+    # The plan travels along when it is small. Of two clients that submit the same id, one may be late with its message.
+    begun = _Flow(plan, now).order(Order.START, ROOT, due=due)
+    return [*ops, Publish((msgspec.structs.replace(begun, suspect=info.given),))]
 
 
 def begin(plan: Plan, message: Message, now: datetime) -> list[Op]:
@@ -192,16 +189,33 @@ def expand(plan: Plan, place: Place, fed: Fed, now: datetime) -> list[Op]:
     return ops
 
 
-def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
-    """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages."""
+def spliced(
+    plan: Plan,
+    place: Place,
+    replaced: Replaced,
+    now: datetime,
+    spawned: Sequence[Op] = (),
+    *,
+    suspect: bool = False,
+) -> list[Op]:
+    """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages.
+
+    Nothing takes the place of a leaf whose outcome is recorded. Who is `suspect` may be the only one left to tell
+    of that outcome: a message sees to it.
+    """
     run = plan.run
     for number, raw in enumerate(replaced.pages):
         plan.add(replaced.segment, number, raw)
     ops = keep_whole(plan, now)
     ops += [Put(Key(run, name), value) for name, value in replaced.values]
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
-    ops.append(Once(splice_key(run, place), replaced.segment.encode()))
-    return [*ops, *enter_splice(plan, place, replaced.segment, now, spawned)]
+    named = Once(splice_key(run, place), replaced.segment.encode())
+    entered = enter_splice(plan, place, replaced.segment, now, spawned)
+    ops.append(Do([Guard((outcome_key(run, place),)), named, *entered]))
+    if suspect:
+        again = _Flow(plan, now).order(Order.RESUME, place)
+        ops.append(Publish((msgspec.structs.replace(again, suspect=True),)))
+    return ops
 
 
 def keep_whole(plan: Plan, now: datetime) -> list[Op]:

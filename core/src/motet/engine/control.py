@@ -137,7 +137,11 @@ class Control:
             place = outer if step is None else place
         around = await self.plans.ask(plan, lambda known: list(known.above(place)))
         own, *outcomes = await self.values.store.get([outcome_key(plan.run, each) for each in (place, *around)])
-        return None if own is None and any(raw is not None for raw in outcomes) else place
+        ended = [(outer, read_record(raw)) for outer, raw in zip(around, outcomes, strict=True) if raw is not None]
+        if own is not None or not ended:
+            return place
+        # A chain that was cancelled: perhaps for this very message, which broke off before it had told what is around.
+        return next((outer for outer, record in ended if record.state == State.CANCELLED and record.error), None)
 
     async def swept(self, message: Message) -> list[Op]:
         """Remove an ended run, unless a callback may still read from it; an id that a user gave stays for a day."""

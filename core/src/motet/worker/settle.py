@@ -88,7 +88,8 @@ class Decider:
                 if children:
                     kept = (splice_children(job.message.run, outcome.segment).name, pack(children))
                     outcome = msgspec.structs.replace(outcome, values=(*outcome.values, kept))
-                return advance.spliced(job.plan, job.place, outcome, now, spawned(children, now))
+                begun = spawned(children, now)
+                return advance.spliced(job.plan, job.place, outcome, now, begun, suspect=job.delivery.suspect)
             case Cancelled():
                 return ()
 
