@@ -66,7 +66,7 @@ async def test_a_message_above_the_limit_is_parked_before_it_is_decoded(app: Mot
         lane = Lane("default", "medium", 1)
         await app.backend.transport.publish([Parcel("large:0:r1", lane, b"\x90" * (1024 * 1024 + 1))])
         with anyio.fail_after(5):
-            while not await app.backend.store.names("dead-letters", "d.large"):
+            while await app.backend.deadletters.get(["large:0:r1"]) == [None]:
                 await anyio.sleep(0.02)
 
 

@@ -55,13 +55,13 @@ async def _message_sizes(width: int) -> list[int]:
         await group(noop.s(1) for _ in range(width)).submit()
         sizes: set[int] = set()
         transport: Any = app.backend.transport
-        publish = transport.world.publish
+        publish = transport.world.letters.publish
 
         def noted(parcels: Any) -> None:
             given = list(parcels)
             sizes.update(len(parcel.body) for parcel in given if parcel.lane.queue == "default")
             publish(given)
 
-        transport.world.publish = noted
+        transport.world.letters.publish = noted
         await app.make_worker(burst=True).serve()
     return [width, min(sizes), max(sizes)]

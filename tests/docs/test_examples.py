@@ -91,10 +91,22 @@ def test_tests_of_the_tutorial_pass(folder: Path) -> None:
     assert "4 passed" in printed
 
 
+def test_adapter_of_the_guide_keeps_the_clauses_that_it_has_come_to(folder: Path) -> None:
+    adapter = folder / "adapter"
+    report = ("-p", "motet.conformance.report", "--conformance-report=folder.json")
+
+    printed = python(adapter, "-m", "pytest", "-q", "-p", "no:cacheprovider", *report, "tests", PYTHONPATH="src")
+    table = python(adapter, "-m", "motet.conformance.guarantees", "folder.json")
+
+    assert "9 passed" in printed
+    assert [line.endswith("| proven |") for line in table.splitlines() if line.startswith("| **W")] == [True] * 3
+
+
 def test_each_program_is_on_a_page() -> None:
     shown = {block.example for page in PAGES for block in blocks(page)}
+    programs = (path for path in EXAMPLES.rglob("*") if path.suffix in (".py", ".toml"))
 
-    assert {path.name for path in EXAMPLES.glob("*.py")} <= shown
+    assert {str(path.relative_to(EXAMPLES)) for path in programs} <= shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

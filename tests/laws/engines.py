@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from algebra import Err, Meaning, Ok, app
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from motet import Motet, TaskFailed, Term
@@ -17,6 +16,7 @@ from motet.canvas import advance
 from motet.canvas.compile import Origin, compile_term
 from motet.canvas.plan import Leaf, Part, Plan
 from motet.canvas.records import RunInfo, outcome_key
+from motet.conformance.algebra import Err, Meaning, Ok, app
 from motet.memory.clock import VirtualClock
 from motet.memory.world import World
 from motet.message import Message, Order, Place, Record, State, pack, read_message, read_record
@@ -45,7 +45,7 @@ class PureEngine:
             self.plan.add("", number, page.body)
         info = RunInfo("", compiled.header.size, compiled.header.leaves, 0.0, 60.0)
         world.settle(Entry(advance.launch(self.plan, clock.now(), info, page=compiled.first.body)))
-        while taken := world.take(LANES, 1):
+        while taken := world.letters.take(LANES, 1):
             message = read_message(taken[0].body)
             if message.run != "run":
                 continue  # a callback is a run of its own
@@ -57,7 +57,7 @@ class PureEngine:
         if message.order == Order.EXPAND:
             return advance.expand(self.plan, message.place, advance.Fed(message.value, message.source), now)
         if message.order == Order.RESUME:
-            raw = world.get(outcome_key("run", message.place))
+            raw = world.records.get(outcome_key("run", message.place))
             assert raw is not None
             return advance.resume(self.plan, message.place, read_record(raw), now)
         if message.order != Order.RUN:
@@ -85,7 +85,7 @@ class PureEngine:
         return found.value if isinstance(found, Ok) else "error"
 
     def meaning(self, world: World, place: Place) -> Meaning:
-        raw = world.get(outcome_key("run", place))
+        raw = world.records.get(outcome_key("run", place))
         assert raw is not None, f"node {place} was never decided"
         record = read_record(raw)
         if record.error is not None:

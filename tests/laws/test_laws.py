@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from algebra import Err, Meaning, Ok, boom, denote, identity, leaf, terms
 from engines import Engine, PureEngine, engine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from motet import Term, chain, chord, group, signature
+from motet.conformance.algebra import Err, Meaning, Ok, boom, denote, identity, leaf
+from motet.conformance.strategies import terms
 
 few = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 term = terms(max_leaves=8)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -14,12 +13,12 @@ from witness import Holder, Witness
 
 from motet.capabilities import Capabilities
 from motet.engine.ordered import OrderedSettler
-from motet.errors import NotSupported, Unavailable
+from motet.errors import Unavailable
 from motet.memory import MemoryBackend
 from motet.message import Key, Parcel
 from motet.options import Lane
-from motet.ports import Barrier, Delivery, Entry, Locks, QueueInfo, Reply, Settler
-from motet.program import Arrival, Flag, Once, Open, Put
+from motet.ports import Delivery, Entry
+from motet.program import Flag, Once, Open, Put
 
 __all__ = ["Actor", "Crashed", "Edge", "Host", "acting"]
 
@@ -106,25 +105,30 @@ class Edge:
         self.actor = actor
         self.host = actor.host
         self.world = actor.host.world
-        self.inner = MemoryBackend(self.world, ordered=False)
         self.ordered = ordered
-        self.capabilities = Capabilities(name="memory", shared=True, atomic=not ordered, durable=False)
-        self.transport = self
-        self.store = self
-        self.timers = self
-        self.signals = self
-        self.settler: Settler = OrderedSettler(self, self, self) if ordered else self
-
-    @property
-    def locks(self) -> Locks:
-        raise NotSupported("locks", "memory")
+        self.capabilities = Capabilities(
+            name="memory", shared=True, atomic=not ordered, durable=False, locks=True, events=True
+        )
+        inner = MemoryBackend(self.world)
+        self.transport: Any = TransportWire(self, inner.transport)
+        self.store: Any = StoreWire(self, inner.store)
+        self.timers: Any = Wire(self, inner.timers)
+        self.schedules: Any = Wire(self, inner.schedules, "schedules.")
+        self.deadletters: Any = Wire(self, inner.deadletters, "deadletters.")
+        self.workers: Any = Wire(self, inner.workers, "workers.")
+        self.locks: Any = Wire(self, inner.locks, "locks.")
+        self.signals: Any = inner.signals
+        self.events: Any = inner.events
+        self.settler: Any = Wire(self, inner.settler)
+        if ordered:
+            self.settler = OrderedSettler(self.transport, self.store, self.timers, self.deadletters, self.locks)
 
     async def call(self, op: str, work: Callable[[Any], Awaitable[T]], given: Any = None) -> T:
         """Make a call: wait, apply it, wait; or whatever the weather makes of it. `given` is what may be torn apart."""
         actor, weather = self.actor, self.host.weather
         if not actor.alive:
             raise Crashed
-        fault = weather.draw(op, actor.role, not self.ordered)
+        fault = weather.draw(op, actor.role)
         if wait := weather.wait():
             await asyncio.sleep(wait)
         if actor.asleep or not actor.alive:
@@ -185,7 +189,7 @@ class Edge:
             case Fault.PAUSE:
                 actor.pause(self.host.lease * (0.3 + 1.5 * rng.random()))
             case Fault.LEASE_LOSS:
-                if held := sorted(world.held):
+                if held := sorted(world.letters.held):
                     self.lose(rng.choice(held))
             case Fault.DUPLICATE:
                 if known := world.copyable():
@@ -199,42 +203,59 @@ class Edge:
     def lose(self, receipt: str) -> None:
         """End a lease now."""
         self.world.excused.add(receipt)
-        self.world.held[receipt].until = self.world.clock.monotonic()
-        self.world.next_expiry = self.world.clock.monotonic()
-        self.world.wake_receivers()
+        letters = self.world.letters
+        letters.held[receipt].until = letters.next_expiry = self.world.clock.monotonic()
+        letters.wake_receivers()
 
     def note_trouble(self, op: str) -> None:
         """A call failed after which deliveries may be left to their leases."""
         if op in ("extend", "release", "ack"):
             self.actor.troubled = self.world.clock.monotonic()
 
-    # Transport.
 
-    async def publish(self, parcels: Sequence[Parcel]) -> None:
-        await self.call("publish", self.inner.publish, parcels)
+class Wire:
+    """One port, as an actor reaches it."""
+
+    def __init__(self, edge: Edge, port: Any, prefix: str = "") -> None:
+        self.edge = edge
+        self.port = port
+        self.prefix = prefix
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.port, name)
+
+        async def call(given: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if given is None:
+                return await self.edge.call(self.prefix + name, lambda _: method())
+            return await self.edge.call(self.prefix + name, lambda part: method(part, *args, **kwargs), given)
+
+        self.__dict__[name] = call
+        return call
+
+
+class TransportWire(Wire):
+    """The transport: what it hands out is the actor's from then on."""
 
     async def receive(self, lanes: Sequence[Lane], limit: int, wait: timedelta) -> list[Delivery]:
-        async def work(_: Any) -> list[Delivery]:
-            return await self.inner.receive(lanes, limit, wait)
-
-        taken = await self.call("receive", work)
+        taken: list[Delivery] = await self.edge.call("receive", lambda part: self.port.receive(part, limit, wait), lanes)
         for delivery in taken:
-            self.world.handed(delivery, self.actor)
+            self.edge.world.handed(delivery, self.edge.actor)
         return taken
 
     def extend(self, receipts: Sequence[str]) -> list[bool]:
-        actor, weather = self.actor, self.host.weather
+        """Renew leases; whoever is dead learns nothing."""
+        actor, weather = self.edge.actor, self.edge.host.weather
         if not actor.alive:
             return [True for _ in receipts]
-        fault = weather.draw("extend", actor.role, not self.ordered)
-        if fault in (Fault.REFUSED, Fault.CRASH_BEFORE):
-            self.note_trouble("extend")
+        fault = weather.draw("extend", actor.role)
+        if fault is not None:
+            self.edge.note_trouble("extend")
         if fault is Fault.CRASH_BEFORE:
             actor.crash("before extend")
             raise Crashed
         if fault is Fault.REFUSED:
             raise Unavailable("extend refused")
-        kept = self.world.extend(receipts)
+        kept: list[bool] = self.port.extend(receipts)
         if fault is Fault.CRASH_AFTER:
             actor.crash("after extend")
             raise Crashed
@@ -242,94 +263,21 @@ class Edge:
             raise Unavailable("the reply to extend was lost")
         return kept
 
-    async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        await self.call("ack", self.inner.ack, deliveries)
 
-    async def release(self, deliveries: Sequence[Delivery], delay: timedelta = timedelta()) -> None:
-        async def work(deliveries: Sequence[Delivery]) -> None:
-            await self.inner.release(deliveries, delay)
-
-        await self.call("release", work, deliveries)
-
-    async def strike(self, delivery: Delivery) -> int:
-        return await self.call("strike", self.inner.strike, delivery)
-
-    async def find(self, runs: Sequence[str]) -> list[str | None]:
-        return await self.call("find", self.inner.find, runs)
-
-    async def queues(self) -> list[QueueInfo]:
-        return await self.call("queues", lambda _: self.inner.queues())
-
-    async def pause(self, queue: str, *, paused: bool = True) -> None:
-        await self.call("pause", lambda _: self.inner.pause(queue, paused=paused))
-
-    # Store.
-
-    async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:
-        return await self.call("put_once", self.inner.put_once, records)
-
-    async def put(self, records: Sequence[Put]) -> None:
-        await self.call("put", self.inner.put, records)
-
-    async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
-        return await self.call("get", self.inner.get, keys)
-
-    async def drop(self, keys: Sequence[Key]) -> None:
-        await self.call("drop", self.inner.drop, keys)
-
-    async def open(self, barriers: Sequence[Open]) -> None:
-        await self.call("open", self.inner.open, barriers)
-
-    async def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
-        return await self.call("arrive", lambda _: self.inner.arrive(key, slot, failed), key)
-
-    async def barriers(self, keys: Sequence[Key]) -> list[Barrier | None]:
-        return await self.call("barriers", self.inner.barriers, keys)
-
-    async def flag(self, scopes: Sequence[Flag]) -> None:
-        async def work(scopes: Sequence[Flag]) -> None:
-            for scope in scopes:
-                self.world.flag(scope)
-            await self.inner.flag(scopes)
-
-        await self.call("flag", work, scopes)
+class StoreWire(Wire):
+    """The store: whoever has read the flags knows them."""
 
     async def flags(self, since: str | None) -> tuple[str, list[Flag]]:
         read_at = 0.0
 
-        async def work(_: Any) -> tuple[str, list[Flag]]:
+        async def work(_: Any) -> Any:
             nonlocal read_at
-            read_at = self.world.clock.monotonic()
-            return await self.inner.flags(since)
+            read_at = self.edge.world.clock.monotonic()
+            return await self.port.flags(since)
 
-        answer = await self.call("flags", work)
-        self.actor.knows = read_at
+        answer: tuple[str, list[Flag]] = await self.edge.call("flags", work)
+        self.edge.actor.knows = read_at
         return answer
-
-    async def names(self, run: str, prefix: str) -> list[str]:
-        return await self.call("names", lambda _: self.inner.names(run, prefix))
-
-    async def sweep(self, run: str, limit: int) -> bool:
-        return await self.call("sweep", lambda _: self.inner.sweep(run, limit), [Key(run, "")])
-
-    async def runs(self, before: str | None, limit: int) -> list[tuple[str, bytes]]:
-        return await self.call("runs", lambda _: self.inner.runs(before, limit))
-
-    # Timers, signals, settler.
-
-    async def park(self, parcels: Sequence[Parcel]) -> None:
-        await self.call("park", self.inner.park, parcels)
-
-    async def cancel(self, ids: Sequence[str]) -> list[bool]:
-        return await self.call("cancel", self.inner.cancel, ids)
-
-    @asynccontextmanager
-    async def subscribe(self, run: str) -> AsyncGenerator[Any]:
-        async with self.inner.subscribe(run) as wakeups:
-            yield wakeups
-
-    async def settle(self, entries: Sequence[Entry]) -> list[Reply]:
-        return await self.call("settle", self.inner.settle, entries)
 
 
 def told(given: Any) -> str:

@@ -28,7 +28,7 @@ class Fault(enum.StrEnum):
 
 BATCHES = frozenset({"publish", "park", "settle", "put", "put_once", "flag"})
 """Calls that carry several things, of which a broker without transactions may do some."""
-IDLE = frozenset({"receive", "flags", "extend"})
+IDLE = frozenset({"receive", "flags", "extend", "locks.renew"})
 """Calls that a worker makes all the time: here a fault is rarer, or little else would ever fail."""
 
 ALL = tuple(Fault)
@@ -61,7 +61,7 @@ class Weather:
         rate = rng.choice([0.0, 0.01, 0.03, 0.06, 0.12]) if kinds else 0.0
         return cls(rng, rate, weights, rng.choice([0.3, 0.7, 0.95]), rng.choice([0.001, 0.01, 0.05, 0.2]))
 
-    def draw(self, op: str, role: str, atomic: bool) -> Fault | None:
+    def draw(self, op: str, role: str) -> Fault | None:
         """Say what happens at this call, if anything does."""
         self.calls += 1
         if self.forced:
@@ -72,7 +72,7 @@ class Weather:
             if self.rng.random() >= (self.rate * 0.1 if op in IDLE else self.rate):
                 return None
             fault = self.rng.choices(list(self.weights), list(self.weights.values()))[0]
-        if fault is None or not possible(fault, op, atomic):
+        if fault is None or not possible(fault, op):
             return None
         self.budget -= 1
         self.met[f"{role}.{op}", fault] += 1
@@ -83,7 +83,7 @@ class Weather:
         return 0.0 if self.rng.random() < self.quick else self.rng.expovariate(1 / self.slowness)
 
 
-def possible(fault: Fault, op: str, atomic: bool) -> bool:
+def possible(fault: Fault, op: str) -> bool:
     """Say whether a fault makes sense at a call."""
     if fault in (Fault.TORN, Fault.PARTIAL):
         return op in BATCHES

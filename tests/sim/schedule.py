@@ -291,14 +291,15 @@ class Schedule:
         """Let the retention of everything pass, with a worker whenever there is something to do."""
         actor = self.actor("drain", "worker")
         for _ in range(500):
-            dues = [due for due, _, letter in self.world.parked if letter.parcel.id in self.world.letters]
-            if not self.world.letters:
+            letters = self.world.letters
+            dues = [due for due, _, letter in letters.parked if letter.parked]
+            if not letters.all:
                 break
             wait = (min(dues) - self.clock.now()).total_seconds() if dues else self.lease
             await asyncio.sleep(max(wait, 0.001))
             await actor.start(self.burst(actor))
         await asyncio.sleep(25 * 3600)
-        self.world.expire()
+        self.world.records.expire()
 
     async def burst(self, actor: Actor) -> None:
         one = self.app(actor)

@@ -137,6 +137,7 @@ encoder: msgspec.msgpack.Encoder = msgspec.msgpack.Encoder()
 pack: Callable[[Any], bytes] = encoder.encode
 """Encode a wire struct."""
 
+
 class DeadLetter(msgspec.Struct, frozen=True, array_like=True):
     """A message as it came, and why it was given up. `of` is the run that it was replayed from, if it was."""
 

@@ -198,6 +198,7 @@ async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
 async def _callbacks_done(backend: MemoryBackend) -> None:
     """Let callbacks and spawned runs end too; what is parked on the internal lane is only the sweeping."""
     while any(
-        info.ready or info.held or (info.parked and info.queue != CONTROL.queue) for info in await backend.queues()
+        info.ready or info.held or (info.parked and info.queue != CONTROL.queue)
+        for info in await backend.transport.queues()
     ):
         await anyio.lowlevel.checkpoint()

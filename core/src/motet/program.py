@@ -171,13 +171,13 @@ def carry_out(ops: Sequence[Op], apply: Callable[[Op], Any]) -> list[Conflict]:
     if len(ops) == 1 and type(only := ops[0]) is Once:
         stored = apply(only)
         return [Conflict(only.key, stored)] if stored is not None and stored != only.value else []
-    steps = walk(ops, atomic=True)
+    conflicts: list[Conflict] = []
+    steps = _branch(ops, 0, True, False, conflicts)
     answer: Any = None
     while True:
         try:
             op = steps.send(answer)
-        except StopIteration as end:
-            conflicts: list[Conflict] = end.value
+        except StopIteration:
             return conflicts
         answer = apply(op)
 

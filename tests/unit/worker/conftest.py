@@ -56,15 +56,15 @@ def virtual(clock: VirtualClock) -> Motet:
 
 
 class Faulty:
-    """A port whose calls fail as long as `errors` has one for them: every so many times, in order."""
+    """Ports in one, whose calls fail as long as `errors` has one for them: every so many times, in order."""
 
-    def __init__(self, port: Any) -> None:
-        self.port = port
+    def __init__(self, *ports: Any) -> None:
+        self.ports = ports
         self.errors: dict[str, list[Exception]] = {}
         self.made: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.port, name)
+        found = next(getattr(port, name) for port in self.ports if hasattr(port, name))
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             self.made.append(name)
@@ -82,9 +82,10 @@ def faults() -> Callable[[Motet], Faulty]:
 
     def wrap(app: Motet) -> Faulty:
         backend: Any = app.backend
-        faulty = Faulty(backend)
-        for port in ("transport", "store", "timers", "settler"):
-            setattr(backend, port, faulty)
+        names = ("transport", "store", "timers", "settler")
+        faulty = Faulty(*(getattr(backend, name) for name in names))
+        for name in names:
+            setattr(backend, name, faulty)
         app.attach(backend)
         return faulty
 

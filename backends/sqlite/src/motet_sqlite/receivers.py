@@ -38,6 +38,10 @@ class Receivers:
         self._agenda = None
         self.stirred = True
 
+    def reconsider(self) -> None:
+        """Note that something may be due earlier than was known."""
+        self._agenda = None
+
     def patience(self, database: Database) -> float:
         """Return for how many seconds they may be left alone."""
         if not self.waiting:
@@ -60,7 +64,7 @@ class Receivers:
         """Look, without a transaction: an idle poll writes nothing and takes 30 us."""
         self._agenda = messages.agenda(database)
         found = self._agenda.arrived(self.now()) or any(
-            messages.waiting(database, receiver.lanes) for receiver in self.waiting
+            messages.waiting(database, receiver.lanes, paused=receiver.paused) for receiver in self.waiting
         )
         if not found:
             self._looked()
@@ -74,7 +78,7 @@ class Receivers:
         dealt: Dealt = []
         for receiver in self.waiting:
             if not receiver.withdrawn and receiver.limit > 0:
-                taken = messages.take(database, receiver.lanes, receiver.limit, self.lease)
+                taken = messages.take(database, receiver.lanes, receiver.limit, self.lease, paused=receiver.paused)
                 if taken:
                     dealt.append((receiver, taken))
         self._looked()

@@ -318,6 +318,9 @@ class Writer:
 
     def _spread(self, ledger: Ledger, dealt: Dealt) -> None:
         """After the commit: answer receivers, and wake whom it concerns, in other processes too."""
+        if ledger.later:
+            # Our own commits do not change `data_version`: nothing else would bring this to the receivers' notice.
+            self._receivers.reconsider()
         self._answered += self._receivers.hand_out(dealt)
         if dealt:
             self._hops = 0
@@ -356,7 +359,9 @@ def _carry_out(ledger: Ledger, steps: Sequence[Step]) -> list[object]:
     answers = {id(step): step.run(ledger) for step in notes}
     ledger.flush()
     hit("after_flush")
-    answers.update((id(step), step.run(ledger)) for step in steps if step.kind is Kind.DEED)
+    if deeds := [step for step in steps if step.kind is Kind.DEED]:
+        answers.update((id(step), step.run(ledger)) for step in deeds)
+        ledger.flush()
     return [answers[id(step)] for step in steps]
 
 

@@ -102,7 +102,10 @@ def _set_paused(ctx: click.Context, name: str, *, paused: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def purge(ctx: click.Context, name: str, *, yes: bool, as_json: bool) -> None:
-    """Cancel everything that is ready in queue NAME. Whoever waits for it is told; what is held or parked stays."""
+    """Cancel everything that is ready in queue NAME, paused or not.
+
+    Whoever waits for it is told; what is held or parked stays.
+    """
     checked(name)
     if not yes:
         click.confirm(f"Cancel everything that is ready in queue {name}?", abort=True, err=True)
@@ -117,8 +120,6 @@ async def _purged(app: Motet, name: str) -> int:
     from motet.engine.control import Control
     from motet.engine.purge import Purge
 
-    if any(info.queue == name and info.paused for info in await app.backend.transport.queues()):
-        raise UsageError(f"queue {name} is paused and delivers nothing, not even to be purged: resume it first")
     client = app.client
     control = Control(app.backend, client.plans, client.values, app.clock)
     return await Purge(app.backend, control, app.clock).queue(name)

@@ -17,7 +17,7 @@ import pytest
 
 from motet.capabilities import Capabilities
 from motet.conformance.faults import Fault, Plain, faults
-from motet.conformance.stage import Stage, Unproven
+from motet.conformance.stage import Stage, Undeclared, Unproven
 from motet.ports import Backend, Clock, Settings
 from motet.ports.ambient import SystemClock
 
@@ -25,17 +25,21 @@ __all__ = ["Contract", "proves"]
 
 Test: TypeAlias = Callable[[Any, Stage], Awaitable[None]]
 
-DEADLINE = 60.0
-"""Seconds of real time after which a test that hangs has failed."""
+PATIENT = timedelta(seconds=30)
+"""A lease that does not end while a test runs."""
+FAILURES = (Exception, BaseExceptionGroup, pytest.fail.Exception)
+"""How a test can fail: what `pytest.raises` did not see is no `Exception`, and makes groups that are none either."""
 TOGETHER = 6
 """So many lost replies are tried at once: a case that waits for a lease waits for all of them."""
 
 
-def proves(*clauses: str, needs: str = "", repeats: bool = True) -> Callable[[Test], Callable[..., None]]:
+def proves(
+    *clauses: str, needs: str = "", repeats: bool = True, patient: bool = False
+) -> Callable[[Test], Callable[..., None]]:
     """Make a method a contract test of some clauses.
 
     `needs` names the capability without which they are not promised. With `repeats=False` its calls are made once only:
-    what it is about is a call that may not be repeated, or one that fails.
+    what it is about is a call that may not be repeated, or one that fails. A `patient` one has a long lease.
     """
 
     def decorate(test: Test) -> Callable[..., None]:
@@ -43,8 +47,10 @@ def proves(*clauses: str, needs: str = "", repeats: bool = True) -> Callable[[Te
         def run(self: Contract, fault: str, loop: str) -> None:
             self.prove(run, fault, loop)
 
-        run.__dict__.update(__clauses__=clauses, __needs__=needs, __repeats__=repeats, __test__body__=test)
-        del run.__wrapped__  # type: ignore[attr-defined]  # pytest would ask for the parameters of the test itself
+        run.__dict__.update(
+            __clauses__=clauses, __needs__=needs, __repeats__=repeats, __patient__=patient, __body__=test
+        )
+        del run.__wrapped__  # pytest would ask for the parameters of the test itself
         return run
 
     return decorate
@@ -61,6 +67,9 @@ class Contract:
 
     lease: ClassVar[timedelta] = timedelta(seconds=0.5)
     """The shortest lease at which this backend can be tested without haste."""
+
+    deadline: ClassVar[float] = 60.0
+    """Seconds of real time after which a test that hangs has failed."""
 
     def connect(self, settings: Settings) -> AbstractAsyncContextManager[Backend]:
         """Open one more client of the same, running broker; `settings` hold the namespace and the lease."""
@@ -86,12 +95,12 @@ class Contract:
                 raise TypeError(f"{cls.__name__}.{name} replaces a contract test: declare a gap instead")
             if hasattr(test, "__clauses__") and not cls.__module__.startswith("motet.conformance"):
                 raise TypeError(f"{cls.__name__}.{name} claims to prove a clause: only motet.conformance can")
-        known = {each for name, clauses in cls.tests().items() for each in (name, *clauses)}
+        known = {each for name, clauses in cls.claims().items() for each in (name, *clauses)}
         if unknown := set(cls.gaps) - known:
             raise TypeError(f"{cls.__name__}.gaps names unknown clauses: {', '.join(sorted(unknown))}")
 
     @classmethod
-    def tests(cls) -> dict[str, tuple[str, ...]]:
+    def claims(cls) -> dict[str, tuple[str, ...]]:
         """Name every contract test, with the clauses that it proves."""
         found = ((name, getattr(cls, name)) for name in dir(cls) if name.startswith("test_"))
         return {name: test.__clauses__ for name, test in found if hasattr(test, "__clauses__")}
@@ -99,12 +108,12 @@ class Contract:
     @staticmethod
     def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         """Run each contract test with each fault, on each loop."""
-        test, cls = metafunc.function, metafunc.cls
-        if cls is None or not hasattr(test, "__clauses__"):
-            return
-        kinds = faults if test.__repeats__ and not cls.gap(metafunc.function) else (Plain.name,)
-        metafunc.parametrize("loop", cls.loops)
-        metafunc.parametrize("fault", kinds)
+        where: Any = metafunc  # pytest leaves open what these two are
+        test: Any = where.function
+        cls: type[Contract] | None = where.cls
+        if cls is not None and hasattr(test, "__clauses__"):
+            metafunc.parametrize("loop", cls.loops)
+            metafunc.parametrize("fault", faults if test.__repeats__ and not cls.gap(test) else (Plain.name,))
 
     @classmethod
     def gap(cls, test: Any) -> str:
@@ -119,11 +128,12 @@ class Contract:
         reason = self.gap(test)
         try:
             anyio.run(self.attempt, test, fault, backend=loop)
-        except Unproven as unproven:
-            pytest.skip(f"unproven: {unproven}")
-        except Exception as error:
+        except FAILURES as caught:
+            error = only(caught)
+            if isinstance(error, Unproven):
+                pytest.skip(f"{type(error).__name__.lower()}: {error}")
             if not reason:
-                raise
+                raise error from error.__cause__
             pytest.xfail(f"gap {reason} ({type(error).__name__})")
         if reason:
             pytest.fail(f"the gap is closed: remove {reason.partition(':')[0]!r} from gaps")
@@ -132,7 +142,8 @@ class Contract:
         """Run one test under one kind of fault; a lost reply is tried for every call that the test makes.
 
         Raises:
-            Unproven: The backend does not declare the capability, or has no restart hook.
+            Unproven: There is no restart hook.
+            Undeclared: The backend does not declare the capability.
         """
         kind = faults[fault]
         counted = await self.stage(test, kind(0))
@@ -148,13 +159,29 @@ class Contract:
 
     async def stage(self, test: Any, fault: Fault) -> int:
         """Run a test once on a new stage; return how many calls could have met the fault."""
-        with anyio.fail_after(DEADLINE):
-            async with Stage.open(self, fault) as stage:
+        with anyio.fail_after(self.deadline):
+            async with Stage.open(self, fault, PATIENT if test.__patient__ else self.lease) as stage:
                 self.declared(test, stage.a.capabilities)
-                await test.__test__body__(self, stage)
+                await test.__body__(self, stage)
         return fault.calls
 
     def declared(self, test: Any, capabilities: Capabilities) -> None:
         """Leave out what the backend does not claim: then it must refuse, which B1 proves."""
         if test.__needs__ and not getattr(capabilities, test.__needs__):
-            raise Unproven(f"the capability {test.__needs__!r} is not declared")
+            raise Undeclared(f"it has no {test.__needs__!r}")
+
+
+def only(error: BaseException) -> BaseException:
+    """Take an error out of the groups that hold nothing else: a test has failed for one reason.
+
+    Raises:
+        BaseException: It is no failure, but the end of the whole run.
+    """
+    inner: Sequence[BaseException] = (error,)
+    while len(inner) == 1:
+        error = inner[0]
+        inner = getattr(error, "exceptions", ())
+    reason = error
+    if not isinstance(error, FAILURES):
+        raise error
+    return reason

@@ -18,7 +18,13 @@ __all__ = ["DeadLettersContract"]
 
 
 def letter(
-    stage: Stage, name: str, age: float = 0.0, *, task: str = "app:task", kind: str = "exception", lane: Lane | None = None
+    stage: Stage,
+    name: str,
+    age: float = 0.0,
+    *,
+    task: str = "app:task",
+    kind: str = "exception",
+    lane: Lane | None = None,
 ) -> DeadLetter:
     """Make a dead letter; `age` in seconds."""
     moment = stage.clock.now() - timedelta(seconds=age)

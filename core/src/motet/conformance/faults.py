@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 
 import attrs
 
-from motet.ports import Backend, Reply
+from motet.message import Parcel
+from motet.ports import Backend, Delivery, Reply
 
-__all__ = ["Fault", "Plain", "faults"]
+__all__ = ["Copied", "Fault", "Plain", "faults"]
+
+COPY = "copy"
 
 ANSWERED_ALIKE = {
     "transport": {"publish", "ack", "release", "pause", "admit"},
@@ -35,7 +38,7 @@ HARMLESS = {
 class Fault:
     """What goes wrong with the calls of one test. `calls` counts those that it could have gone wrong with."""
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     each_call: ClassVar[bool] = False
     """Whether the test is run again for each of its calls."""
     concerned: ClassVar[Mapping[str, set[str]]] = {}
@@ -46,47 +49,63 @@ class Fault:
 
     def between(self, backend: Backend) -> Backend:
         """Put the fault between a test and a client."""
-        return backend if not self.concerned else _Client(backend, self)  # type: ignore[return-value]  # by __getattr__
+        client: Any = _Client(backend, self)
+        faulty: Backend = client if self.concerned else backend
+        return faulty
 
-    async def call(self, name: str, method: Any, args: Any, kwargs: Any) -> Any:
+    async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Make a call as the fault has it."""
-        return await method(*args, **kwargs)
+        return await getattr(port, name)(*args, **kwargs)
 
 
 class Plain(Fault):
     """Nothing goes wrong."""
 
-    name = "plain"
+    name: ClassVar[str] = "plain"
 
 
 class Doubled(Fault):
     """Every call arrives twice."""
 
-    name = "doubled"
-    concerned = MappingProxyType(
+    name: ClassVar[str] = "doubled"
+    concerned: ClassVar[Mapping[str, set[str]]] = MappingProxyType(
         {port: ANSWERED_ALIKE.get(port, set()) | HARMLESS.get(port, set()) for port in {*ANSWERED_ALIKE, *HARMLESS}}
     )
 
-    async def call(self, name: str, method: Any, args: Any, kwargs: Any) -> Any:
+    async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         self.calls += 1
-        answer = await method(*args, **kwargs)
-        await method(*args, **kwargs)
+        answer = await super().call(port, name, args, kwargs)
+        await super().call(port, name, args, kwargs)
         return answer
 
 
 class ReplyLost(Fault):
     """One call is carried out, its reply is lost, and the caller makes it again."""
 
-    name = "reply_lost"
-    each_call = True
-    concerned = MappingProxyType(ANSWERED_ALIKE)
+    name: ClassVar[str] = "reply_lost"
+    each_call: ClassVar[bool] = True
+    concerned: ClassVar[Mapping[str, set[str]]] = MappingProxyType(ANSWERED_ALIKE)
 
-    async def call(self, name: str, method: Any, args: Any, kwargs: Any) -> Any:
+    async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         self.calls += 1
-        if self.calls == self.place:
-            await method(*args, **kwargs)
-            return _as_first(name, args, await method(*args, **kwargs))
-        return await method(*args, **kwargs)
+        answer = await super().call(port, name, args, kwargs)
+        if self.calls != self.place:
+            return answer
+        return _as_first(name, args, await super().call(port, name, args, kwargs))
+
+
+class Copied(Fault):
+    """Every message is delivered, and soon afterwards its copy; `calls` counts the copies."""
+
+    name: ClassVar[str] = "copied"
+    concerned: ClassVar[Mapping[str, set[str]]] = MappingProxyType({"transport": {"receive"}})
+
+    async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
+        taken: list[Delivery] = await super().call(port, name, args, kwargs)
+        new = [each for each in taken if not each.id.endswith(COPY) and each.deliveries == 1]
+        self.calls += len(new)
+        await port.publish([Parcel(each.id + COPY, each.lane, each.body, suspect=True) for each in new])
+        return taken
 
 
 def _as_first(name: str, args: Any, answer: Any) -> Any:
@@ -124,11 +143,10 @@ class _Port:
     concerned: frozenset[str]
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self.port, name)
         if name not in self.concerned:
-            return method
+            return getattr(self.port, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            return await self.fault.call(name, method, args, kwargs)
+            return await self.fault.call(self.port, name, args, kwargs)
 
         return call

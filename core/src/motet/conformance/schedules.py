@@ -21,7 +21,9 @@ def at(stage: Stage, seconds: float) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-async def made(stage: Stage, name: str, due: datetime | None, *, spec: bytes = b"spec", paused: bool = False) -> Schedule:
+async def made(
+    stage: Stage, name: str, due: datetime | None, *, spec: bytes = b"spec", paused: bool = False
+) -> Schedule:
     """Save a new schedule."""
     saved = await stage.a.schedules.save(Schedule(stage.name(name), due, spec, paused))
     assert saved is not None

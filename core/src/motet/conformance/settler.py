@@ -151,7 +151,7 @@ class SettlerContract(Contract):
     async def test_p3_a_closed_barrier_ends_its_branch(self, stage: Stage) -> None:
         arrive = Arrive(stage.key("closed"), 0, 0, (Put(stage.key("no"), b""),), (Put(stage.key("no"), b""),))
 
-        assert await stage.settle(stage.a, arrive, Put(stage.key("yes"), b"1")) == Reply()
+        assert await stage.settle(stage.a, Do([arrive]), Put(stage.key("yes"), b"1")) == Reply()
         assert await stage.b.store.get([stage.key("no"), stage.key("yes")]) == [None, b"1"]
 
     @proves("P4", needs="atomic")
@@ -248,26 +248,24 @@ class SettlerContract(Contract):
     async def test_p9_locks_are_let_go_with_the_acknowledgement(self, stage: Stage) -> None:
         await stage.a.transport.publish([stage.parcel(":0")])
         taken = await stage.one(stage.a)
-        await self.lock(stage, "owner")
+        await self._lock(stage, "owner")
 
         await stage.settle(stage.a, Put(stage.key("v"), b"1"), delivery=taken, release=stage.name("owner"))
 
-        assert await self.lock(stage, "next")
+        assert await self._lock(stage, "next")
 
     @proves("P9", needs="locks")
     async def test_p9_locks_are_kept_when_there_was_a_conflict(self, stage: Stage) -> None:
         await stage.a.transport.publish([stage.parcel(":0")])
         taken = await stage.one(stage.a)
-        await self.lock(stage, "owner")
+        await self._lock(stage, "owner")
         await stage.b.store.put_once([Once(stage.key("o.0"), b"theirs")])
 
-        await stage.settle(
-            stage.a, Once(stage.key("o.0"), b"mine"), delivery=taken, release=stage.name("owner")
-        )
+        await stage.settle(stage.a, Once(stage.key("o.0"), b"mine"), delivery=taken, release=stage.name("owner"))
 
-        assert not await self.lock(stage, "next")
+        assert not await self._lock(stage, "next")
 
-    async def lock(self, stage: Stage, owner: str) -> bool:
+    async def _lock(self, stage: Stage, owner: str) -> bool:
         """Ask for the one lock of these tests."""
         answer = await stage.b.locks.acquire([Lock(stage.name("m"), "mutex")], stage.name(owner), SOON)
         return hasattr(answer, "fence")

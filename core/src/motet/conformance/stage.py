@@ -24,7 +24,7 @@ from motet.worker.loop import Worker
 if TYPE_CHECKING:
     from motet.conformance.contract import Contract
 
-__all__ = ["NOW", "SOON", "Stage", "Unproven"]
+__all__ = ["NOW", "SOON", "Stage", "Undeclared", "Unproven"]
 
 NOW = timedelta()
 SOON = timedelta(seconds=10)
@@ -37,31 +37,37 @@ class Unproven(Exception):
     """Raised when a clause cannot be tested on this backend; the report says so."""
 
 
+class Undeclared(Unproven):
+    """Raised when a clause is not promised, because its capability is not declared."""
+
+
 class Stage:
     """Two clients, `a` and `b`, of the broker under test, and more on demand.
 
     Others may use the same broker at the same time: a test looks at names of its own only.
     """
 
-    def __init__(self, contract: Contract, fault: Fault, clock: Clock, stack: AsyncExitStack) -> None:
+    def __init__(self, contract: Contract, fault: Fault, lease: timedelta, clock: Clock, stack: AsyncExitStack) -> None:
         self.contract = contract
         self.fault = fault
         self.clock = clock
-        self.lease: timedelta = contract.lease
+        self.lease = lease
         self._stack = stack
         self._name = "t" + shorten(os.getpid(), 4) + shorten(next(_numbers), 4)
         self.queue: str = self.name("q")
         self.other: str = self.name("other")
         self.run: str = self.name("run")
-        self.high, self.low = Lane(self.queue, "small", 0), Lane(self.queue, "small", 2)
-        self.aside = Lane(self.other, "large", 1)
+        self.high: Lane = Lane(self.queue, "small", 0)
+        self.low: Lane = Lane(self.queue, "small", 2)
+        self.aside: Lane = Lane(self.other, "large", 1)
         self.lanes: Sequence[Lane] = (self.high, self.low, self.aside)
+        self.worked: Sequence[Lane] = (Lane(self.queue, "medium", 1),)
         self.a: Backend
         self.b: Backend
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, contract: Contract, fault: Fault) -> AsyncGenerator[Stage]:
+    async def open(cls, contract: Contract, fault: Fault, lease: timedelta) -> AsyncGenerator[Stage]:
         """Open a stage with its two clients."""
         async with AsyncExitStack() as stack:
             clock = contract.clock()
@@ -69,21 +75,22 @@ class Stage:
                 group = await stack.enter_async_context(anyio.create_task_group())
                 stack.callback(group.cancel_scope.cancel)
                 group.start_soon(clock.run)
-            stage = cls(contract, fault, clock, stack)
+            stage = cls(contract, fault, lease, clock, stack)
             stage.a = await stage.connect()
             stage.b = await stage.connect()
             yield stage
 
     # Clients.
 
-    async def connect(self, *, namespace: str = "", lease: timedelta | None = None) -> Backend:
+    async def connect(self, namespace: str = "") -> Backend:
         """Open one more client; it is closed with the stage."""
-        return await self._stack.enter_async_context(self.client(namespace=namespace, lease=lease))
+        return await self._stack.enter_async_context(self.client(namespace))
 
     @asynccontextmanager
-    async def client(self, *, namespace: str = "", lease: timedelta | None = None) -> AsyncGenerator[Backend]:
-        """Open one more client for as long as the context is open."""
-        settings = Settings(namespace=namespace or "contract", lease=lease or self.lease, clock=self.clock)
+    async def client(self, namespace: str = "") -> AsyncGenerator[Backend]:
+        """Open one more client for as long as the context is open; a namespace has one lease."""
+        name = namespace or ("contract" if self.lease == self.contract.lease else "patient")
+        settings = Settings(namespace=name, lease=self.lease, clock=self.clock)
         async with self.contract.connect(settings) as backend:
             yield self.fault.between(backend)
 
@@ -189,7 +196,17 @@ class Stage:
         async with anyio.create_task_group() as group:
             worker = app.make_worker(**chosen)
             group.start_soon(worker.serve)
+            if virtual:
+                group.start_soon(self.renew, worker)
             try:
                 yield worker
             finally:
                 worker.stop()
+                if virtual:
+                    group.cancel_scope.cancel()
+
+    async def renew(self, worker: Worker) -> None:
+        """Renew a worker's leases in the time of this clock, which its thread does not know."""
+        while True:
+            await self.clock.sleep(worker.leases.interval)
+            worker.leases.renew()

@@ -173,17 +173,17 @@ class StoreContract(Contract):
     async def test_s9_flags_are_read_after_a_cursor(self, stage: Stage) -> None:
         await stage.a.store.flag([Flag(stage.run, "", 0, 3)])
         cursor, found = await stage.b.store.flags(None)
-        assert self.mine(stage, found) == {Flag(stage.run, "", 0, 3)}
+        assert self._mine(stage, found) == {Flag(stage.run, "", 0, 3)}
         later, found = await stage.b.store.flags(cursor)
-        assert self.mine(stage, found) == set()
+        assert self._mine(stage, found) == set()
 
         await stage.a.store.flag([Flag(stage.run, "seg", 1, 2), Flag(stage.run, "", 0, 9)])
 
         last, found = await stage.b.store.flags(later)
-        assert self.mine(stage, found) == {Flag(stage.run, "seg", 1, 2), Flag(stage.run, "", 0, 9)}
-        assert self.mine(stage, (await stage.b.store.flags(last))[1]) == set()
+        assert self._mine(stage, found) == {Flag(stage.run, "seg", 1, 2), Flag(stage.run, "", 0, 9)}
+        assert self._mine(stage, (await stage.b.store.flags(last))[1]) == set()
 
-    def mine(self, stage: Stage, found: list[Flag]) -> set[Flag]:
+    def _mine(self, stage: Stage, found: list[Flag]) -> set[Flag]:
         """Leave others' flags out."""
         return {flag for flag in found if flag.run == stage.run}
 
@@ -193,7 +193,7 @@ class StoreContract(Contract):
 
         late = await stage.connect()
 
-        assert self.mine(stage, (await late.store.flags(None))[1]) == {Flag(stage.run, "", 0, 3)}
+        assert self._mine(stage, (await late.store.flags(None))[1]) == {Flag(stage.run, "", 0, 3)}
 
     @proves("S10")
     async def test_s10_names_lists_records_by_their_beginning(self, stage: Stage) -> None:
@@ -204,18 +204,18 @@ class StoreContract(Contract):
         assert await stage.b.store.names(stage.run[:-1], "") == []
 
     @proves("S11")
-    async def test_s11_runs_are_listed_from_the_newest(self, stage: Stage) -> None:
+    async def test_s11_runs_are_runs_from_the_newest(self, stage: Stage) -> None:
         runs = [stage.id(letter) for letter in "caebd"]
         for number, run in enumerate(runs):
             await stage.a.store.put([Put(stage.key("o.0", run), b"x")])
             await stage.a.store.put_once([Once(stage.key("r", run), str(number).encode())])
         await stage.a.store.put([Put(stage.key("rr", stage.id("none")), b"x")])
 
-        found = [(run, value) for run, value in await self.listed(stage, 2) if run.startswith(stage.run)]
+        found = [(run, value) for run, value in await self._runs(stage, 2) if run.startswith(stage.run)]
 
         assert found == [(run, str(number).encode()) for number, run in reversed(list(enumerate(runs)))]
 
-    async def listed(self, stage: Stage, size: int) -> list[tuple[str, bytes]]:
+    async def _runs(self, stage: Stage, size: int) -> list[tuple[str, bytes]]:
         """Page through all runs."""
         found: list[tuple[str, bytes]] = []
         while page := await stage.b.store.runs(found[-1][0] if found else None, size):

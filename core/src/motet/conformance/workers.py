@@ -16,40 +16,42 @@ LONG = timedelta(seconds=60)
 class WorkersContract(Contract):
     """Port W."""
 
-    async def listed(self, stage: Stage) -> list[tuple[str, bytes]]:
+    async def _listed(self, stage: Stage) -> list[tuple[str, bytes]]:
         """List this stage's workers."""
         found = [each for each in await stage.b.workers.present() if each.id.startswith(stage.name(""))]
         return [(each.id.removeprefix(stage.name("")), each.about) for each in found]
 
-    async def beat(self, stage: Stage, name: str, about: bytes, ttl: timedelta = LONG) -> None:
+    async def _beat(self, stage: Stage, name: str, about: bytes, ttl: timedelta = LONG) -> None:
         """Have a worker say something of itself."""
         await stage.a.workers.beat(Present(stage.name(name), about), ttl)
 
     @proves("W1")
     async def test_w1_workers_are_listed_with_what_they_said_last(self, stage: Stage) -> None:
         for name, about in (("w2", b"a"), ("w1", b"\x00\xff"), ("w2", b"b")):
-            await self.beat(stage, name, about)
+            await self._beat(stage, name, about)
 
-        assert await self.listed(stage) == [("w1", b"\x00\xff"), ("w2", b"b")]
+        assert await self._listed(stage) == [("w1", b"\x00\xff"), ("w2", b"b")]
 
     @proves("W2")
     async def test_w2_a_silent_worker_is_forgotten(self, stage: Stage) -> None:
-        await self.beat(stage, "silent", b"", timedelta(seconds=0.4))
-        await self.beat(stage, "alive", b"", timedelta(seconds=0.4))
+        await self._beat(stage, "silent", b"", timedelta(seconds=0.4))
+        await self._beat(stage, "alive", b"", timedelta(seconds=0.4))
         await stage.sleep(0.2)
-        await self.beat(stage, "alive", b"", LONG)
-        assert len(await self.listed(stage)) == 2
+        await self._beat(stage, "alive", b"", LONG)
+        await self._beat(stage, "brief", b"", LONG)
+        await self._beat(stage, "brief", b"", timedelta(seconds=0.4))
+        assert len(await self._listed(stage)) == 3
 
         await stage.sleep(0.5)
 
-        assert await self.listed(stage) == [("alive", b"")]
+        assert await self._listed(stage) == [("alive", b"")]
 
     @proves("W3")
     async def test_w3_a_worker_that_left_is_not_listed(self, stage: Stage) -> None:
         for name in ("w1", "w11"):
-            await self.beat(stage, name, b"")
+            await self._beat(stage, name, b"")
 
         await stage.b.workers.leave(stage.name("w1"))
         await stage.b.workers.leave(stage.name("unknown"))
 
-        assert await self.listed(stage) == [("w11", b"")]
+        assert await self._listed(stage) == [("w11", b"")]

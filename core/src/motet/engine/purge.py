@@ -24,7 +24,7 @@ BATCH = 100
 
 @attrs.frozen
 class Purge:
-    """Takes what is ready in a queue and settles it as cancelled. What is held or parked stays."""
+    """Takes what is ready in a queue, paused or not, and settles it as cancelled. What is held or parked stays."""
 
     backend: Backend
     control: Control
@@ -37,7 +37,7 @@ class Purge:
         """
         lanes = [Lane(queue, size.value, int(priority)) for priority in Priority for size in Size]
         count = 0
-        while taken := await self.backend.transport.receive(lanes, BATCH, timedelta()):
+        while taken := await self.backend.transport.receive(lanes, BATCH, timedelta(), paused=True):
             await self.settle([await self.entry(delivery, queue) for delivery in taken])
             count += len(taken)
         return count

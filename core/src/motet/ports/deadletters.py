@@ -26,6 +26,8 @@ class Filter(msgspec.Struct, frozen=True):
 class DeadLetters(Protocol):
     """Keeps dead letters. They are written by the op `Bury` of a settlement, so that a death is never half noted.
 
+    What X1 and X2 say of the op holds for the method `bury` too.
+
     X1. What `Bury` kept is found once `settle` has returned, equal in every field, and survives what messages survive.
     X2. Burying an id that is there already changes nothing: the first reason stands.
     X3. `page` lists the newest first, each letter once, after the id given; what is buried or removed meanwhile does
@@ -36,6 +38,10 @@ class DeadLetters(Protocol):
     X6. `remove` forgets letters and answers which were there. Removing one leaves the others.
     X7. `purge` forgets at most `limit` letters that a filter chooses, the oldest first, and answers how many.
     """
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep letters; for a settler that has no stronger way to carry out the op."""
+        ...
 
     async def get(self, ids: Sequence[str]) -> list[DeadLetter | None]:
         """Read letters."""

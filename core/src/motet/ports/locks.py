@@ -52,7 +52,8 @@ class Locks(Protocol):
     """Holds locks for owners. An owner is one attempt of one task: its name is never used by another.
 
     L1. `acquire` takes all of the locks or none; a rate limit is not spent when another lock is busy (R47).
-    L2. A fence is greater than every fence that any of its locks was granted with before; renewing keeps it.
+    L2. A fence is greater than every fence that any of its locks was granted with before; renewing keeps it. An owner
+        that takes one lock more is granted all of them anew.
     L3. A lock that is not renewed is free after its lease, a dead reader's too. A renewed one is held.
     L4. Only its owner can renew or release a lock. Renewing answers False when anything of it was lost.
     L5. A rate limit holds in every window of its length, by the backend's clock; a use is never given back (R48).

@@ -31,8 +31,9 @@ class Schedules(Protocol):
 
     C1. `save` writes when the stored version is the one that is given (0: there is none), and answers what is stored
         afterwards, with its version one higher; otherwise it changes nothing and answers what is there.
-    C2. `fire` publishes the parcels and moves the schedule on to `following`, if it is due at `due` still; of any number at
-        once one answers True. The parcels of one due time have the same ids, and a repetition is harmless.
+    C2. `fire` publishes the parcels and moves the schedule on to `following`, if it is due at `due` still; of any
+        number at once one answers True. The parcels of one due time have the same ids, and a repetition is harmless.
+        `fire` does not ask what time it is: its callers do.
     C3. A paused schedule does not fire, nor one that is removed or was moved on.
     C4. Firing keeps `spec` and `paused`, raises the version, and so fails an edit that was made before it.
     C5. `due` lists what is not paused and due by then, the longest due first.

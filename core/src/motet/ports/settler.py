@@ -52,7 +52,7 @@ class Settler(Protocol):
     P4. An entry whose delivery is held by somebody else by now has no effect at all and is answered as lost, where the
         capability `atomic` is declared.
     P5. With the capability `atomic` an entry is applied whole or not at all, whenever the process dies.
-    P6. Entries are independent: one that fails does not undo the others.
+    P6. Entries are independent: one that fails does not undo the others, which are carried out before it is raised.
     P7. What a settlement published is as durable as by `publish` when `settle` returns.
     P9. The locks of a settlement's `release` are let go with its acknowledgement, and kept when there was a conflict.
     P10. A program may hold any op, nested 16 barriers deep, and 1,000 parcels.

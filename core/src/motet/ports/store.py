@@ -35,13 +35,15 @@ class Store(Protocol):
     S5. `arrive` at an unknown barrier answers None and creates nothing.
     S6. `open` of an existing barrier changes nothing.
     S7. A record with a `ttl` is gone soon after it, one without stays until its run is swept.
-    S8. `sweep` removes at most `limit` records of a run and answers True when none is left; it may be repeated (H3).
+    S8. `sweep` removes at most `limit` records of a run, and its barriers with the last of them; it answers True when
+        nothing is left, and may be repeated (H3).
     S9. `flags` returns every scope flagged after the cursor, at the latest a second after `flag` returned, for an hour;
         with None it returns the cursor of now, and the flags of the last hour (H6).
     S10. `names` lists a run's records by the beginning of their name.
     S11. `runs` pages through the runs that have a record `r`, newest first.
     S12. Values are opaque: any bytes, none and a MiB of them included, come back equal.
-    S13. `put` replaces what is there, with its time to live: of progress and other advisory records the last one counts.
+    S13. `put` replaces what is there, with its time to live: of progress and other advisory records the last one
+         counts.
     S14. `drop` forgets a record, and nothing but it.
     S15. `add` counts without losing an addition, whoever adds at the same time, and answers the sum after it. A counter
          goes with its run, or soon after the time to live that its last addition gave it.

@@ -54,8 +54,8 @@ class Rule(enum.StrEnum):
 class Admission(msgspec.Struct, frozen=True, gc=False):
     """A parcel that is published subject to a key. The key is kept for `window` from the publish that it stands for.
 
-    `replaced` is the record that is written once, under the name `outcome` of its run, for a parcel that loses its
-    place: whoever waits for that run learns of it.
+    If it takes another parcel's place, `replaced` is written once as the record `outcome` of that one's run: whoever
+    waits for it learns of it. The window of a debounce is longer than its delay.
     """
 
     key: str
@@ -80,26 +80,27 @@ class Transport(Protocol):
     T9. `extend` may be called from any thread, blocks, and answers for each receipt whether it is still held.
     T10. `publish` of an id that is queued, parked or held changes nothing.
     T11. `strike` counts durably how often this message was about to run in quarantine; only hand-back-free deaths
-         raise it, and `release`, reconnects and lock waits never do (C10).
+         raise it, and `release`, reconnects and lock waits never do (C10). Who has lost the message is answered 0.
     T12. A paused queue delivers nothing until it is resumed; what is held stays held. Pausing survives restarts.
     T13. `find` says for each run whether a message of it is "queued", "parked" or "held", or None. The run is the
          part of a parcel's id before the first colon.
     T14. A parcel published with `suspect`, or with `due`, is delivered as suspect.
     T15. `queues` counts each queue that holds something or is paused: ready, held and parked, over all its lanes.
     T16. `receive` with `paused=True` takes from paused queues too, so that one can be emptied while nobody else takes.
-    T17. `move` brings at most `limit` ready messages into the same lanes of another queue, the oldest first, and answers
-         how many; ids, bodies and counts stay, what is held or parked is not moved, and none is lost on the way.
+    T17. `move` brings at most `limit` ready messages into the same lanes of another queue, the oldest first, and
+         answers how many; ids, bodies and counts stay, what is held or parked is not moved, and none is lost on the
+         way. They come after what is there already.
     T18. Bodies are opaque: any bytes, none and 512 KiB of them included, come back equal.
     T19. `admit` publishes a parcel, or not, in one step with looking at its key: of several at once under a new key one
          is published, and all are answered the id that stands for the key. Admitting the same parcel again changes
-         nothing, even after it is gone, while the key is kept.
+         nothing while the key is kept, even after it is gone or has lost its place.
     T20. While a key is kept, `Rule.FIRST` publishes nothing under it. After `window` the next one is published.
     T21. `Rule.DEBOUNCE` takes the place of a parcel that is parked: of a burst the last body is delivered, once, at its
          own due time. A parcel that is queued, held or gone is left as it is, and the new one is published.
     T22. `Rule.KEEP_LAST` takes the place of a parcel that is parked or queued. One that is held or gone is left as it
          is, and the new one is published.
-    T23. A parcel that lost its place is never delivered, and its run has the record that `Admission.replaced` names,
-         unless that was decided before; who waits for the run is woken.
+    T23. A parcel that lost its place is never delivered, and its run has the record `Admission.replaced`,
+         unless it was decided before; who waits for the run is woken.
     """
 
     async def publish(self, parcels: Sequence[Parcel]) -> None:

@@ -52,7 +52,7 @@ class LeaseKeeper:
             self.renew()
 
     def renew(self) -> None:
-        """Renew everything held, unless the loop is silent; due every `interval`, by the thread or whoever stands in."""
+        """Renew everything held, unless the loop is silent; due every `interval`, in the thread or in its stead."""
         silent = time.monotonic() - self.seen
         if silent > self.stall_limit:
             if not self.stalled:

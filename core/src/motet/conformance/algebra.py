@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import strategies as st
+from motet.app import Motet
+from motet.canvas.terms import Chain, Group, Recovered, Signature, Term
 
-from motet import Chain, Group, Motet, Signature, Term, chain, group
-from motet.canvas.terms import Recovered
+__all__ = ["NOTHING", "Err", "Meaning", "Ok", "app", "boom", "denote", "identity", "inner_meaning", "leaf", "rescue"]
 
-app = Motet("memory://", result_ttl=60)
+app: Motet = Motet("memory://", result_ttl=60)
 
 NOTHING: Any = object()
 """What an empty chain hands on when it was given nothing; seen from outside it is None."""
@@ -21,26 +21,32 @@ NOTHING: Any = object()
 
 @app.task(name="laws:leaf")
 async def leaf(*args: Any) -> list[Any]:
+    """Return what it was given: its input, if it takes one, and its name."""
     return list(args)
 
 
 @app.task(name="laws:boom")
 async def boom(*args: Any) -> Any:
+    """Fail under its name."""
     raise RuntimeError(f"boom {args[-1]}")
 
 
 @app.task(name="laws:identity")
 async def identity(value: Any) -> Any:
+    """Hand its input on."""
     return value
 
 
 @app.task(name="laws:rescue")
-async def rescue(error: Any) -> list[Any]:
+async def rescue(_error: Any) -> list[Any]:
+    """Take over, whatever the error was: the laws say only that it is called."""
     return ["rescued"]
 
 
 @dataclass(frozen=True)
 class Ok:
+    """A value."""
+
     value: Any
 
 
@@ -60,7 +66,8 @@ def denote(term: Term[Any, Any], given: tuple[Any, ...] = ()) -> Meaning:
     return Ok(None) if meaning == Ok(NOTHING) else meaning
 
 
-def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
+def inner_meaning(term: Term[Any, Any], given: tuple[Any, ...]) -> Meaning:
+    """Say the same from inside: an empty chain that was given nothing hands on nothing."""
     match term:
         case Signature(task=task, args=args, immutable=immutable):
             arguments = args if immutable else (*given, *args)
@@ -76,7 +83,8 @@ def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
                     return ended
                 given = () if ended.value is NOTHING else (ended.value,)
             return Ok(given[0] if given else NOTHING)
-        case Group(members=members):
+        case Group():
+            members: tuple[Term[Any, Any], ...] = term.children
             ended_members = [denote(member, given) for member in members]
             failed = [name for ended in ended_members if isinstance(ended, Err) for name in ended.leaves]
             return (
@@ -87,29 +95,3 @@ def inner_meaning(term: Any, given: tuple[Any, ...]) -> Meaning:
             return ended if isinstance(ended, Ok) else inner_meaning(handler, ("error",))
         case _:
             raise TypeError(term)
-
-
-names = st.integers(0, 999).map(lambda number: f"n{number}")
-
-
-def leaves(*, failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
-    """Single calls: mutable, immutable, and, if asked for, failing ones."""
-    good = names.flatmap(lambda name: st.sampled_from([leaf.partial(name), leaf.si(name)]))
-    return st.one_of(good, good, good, names.map(boom.partial)) if failing else good
-
-
-def terms(*, failing: bool = True, max_leaves: int = 12) -> st.SearchStrategy[Term[Any, Any]]:
-    """Terms of every kind and nesting, empty chains and groups included."""
-    return st.recursive(leaves(failing=failing), lambda inner: _composed(inner, failing), max_leaves=max_leaves)
-
-
-def _composed(inner: st.SearchStrategy[Term[Any, Any]], failing: bool) -> st.SearchStrategy[Term[Any, Any]]:
-    several = st.lists(inner, max_size=4)
-    kinds = [
-        several.map(lambda each: chain(*each)),
-        several.map(group),
-        st.tuples(inner, inner).map(lambda ab: ab[0] >> ab[1]),
-    ]
-    if failing:
-        kinds.append(inner.map(lambda each: each.recover(rescue.s())))
-    return st.one_of(*kinds)

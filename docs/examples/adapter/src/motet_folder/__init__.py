@@ -1,0 +1,5 @@
+"""A Motet backend whose broker is a folder."""
+
+from motet_folder.backend import FolderBackend, open
+
+__all__ = ["FolderBackend", "open"]
