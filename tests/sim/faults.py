@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["BATCHES", "IDLE", "Fault", "Weather"]
+__all__ = ["ALL", "BATCHES", "IDLE", "Fault", "Weather", "possible"]
 
 
 class Fault(enum.StrEnum):

@@ -183,15 +183,15 @@ def not_looked_up() -> Sequence[Patch]:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "edge-triggered barrier": Mutant(edge_triggered, "ordered", ()),
-    "counter instead of set": Mutant(counter, "ordered", ()),
-    "slot counted twice": Mutant(counted_twice, "ordered", ()),
-    "ack first": Mutant(ack_first, "ordered", ()),
-    "publish before recording": Mutant(publish_first, "ordered", ()),
-    "last writer wins": Mutant(last_writer_wins, "ordered", ()),
-    "barrier deleted before its group is decided": Mutant(deleted_early, "ordered", ()),
-    "lease not renewed": Mutant(not_renewed, "fused", ()),
-    "fence not checked": Mutant(not_fenced, "fused", ()),
-    "sweep too early": Mutant(swept_early, "fused", ()),
-    "suspect delivery not looked up": Mutant(not_looked_up, "fused", ()),
+    "edge-triggered barrier": Mutant(edge_triggered, "ordered", (10, 21, 25)),
+    "counter instead of set": Mutant(counter, "ordered", (0, 15, 22)),
+    "slot counted twice": Mutant(counted_twice, "ordered", (354, 459, 761)),
+    "ack first": Mutant(ack_first, "ordered", (0, 2, 3)),
+    "publish before recording": Mutant(publish_first, "ordered", (0, 1, 5)),
+    "last writer wins": Mutant(last_writer_wins, "ordered", (1, 2, 4)),
+    "barrier deleted before its group is decided": Mutant(deleted_early, "ordered", (10, 21, 25)),
+    "lease not renewed": Mutant(not_renewed, "fused", (4, 9, 14)),
+    "fence not checked": Mutant(not_fenced, "fused", (2, 23, 30)),
+    "sweep too early": Mutant(swept_early, "fused", (2, 3, 4)),
+    "suspect delivery not looked up": Mutant(not_looked_up, "fused", (2, 12, 23)),
 }

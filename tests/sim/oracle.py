@@ -47,7 +47,6 @@ class History(Protocol):
     world: Witness
     executions: list[Execution]
     runs: Any
-    writer: Any
     ordered: bool
 
 
@@ -262,7 +261,8 @@ class Judge:
         """Look whether a call had reason to fail."""
         error = record.error
         kind = error.kind if error is not None else ""
-        retries = self.history.writer.retries.get(term.args[-1], 0)
+        policy = term.options.get("retry_policy")
+        retries = 0 if policy is None else policy.max_retries
         lost = self.world.losses_of(f"{scene.run}:{place}:")  # a hand-back counts too (decision 8)
         allowed = {
             Kind.EXCEPTION: term.task in ("sim:boom", "sim:flaky"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from calls import boom, flaky, leaf, poison, spawn, swap
@@ -42,7 +42,6 @@ class Writer:
     rng: random.Random
     features: frozenset[str]
     names: int = 0
-    retries: dict[str, int] = field(default_factory=dict[str, int])
 
     def has(self, feature: str, share: float) -> bool:
         return feature in self.features and self.rng.random() < share
@@ -118,8 +117,8 @@ class Writer:
                 break
         made: Term[Any, Any] = task.si(name) if self.has("immutable", 0.2) else task.partial(name)
         if task in (flaky, boom) and rng.random() < (0.9 if task is flaky else 0.3):
-            self.retries[name] = rng.randrange(1, 4)
-            made = made.set(retry_policy=FixedDelay(rng.choice([0.0, 0.1, 1.0]), max_retries=self.retries[name]))
+            policy = FixedDelay(rng.choice([0.0, 0.1, 1.0]), max_retries=rng.randrange(1, 4))
+            made = made.set(retry_policy=policy)
         if self.has("timeout", 0.1):
             made = made.set(timeout=rng.choice([0.1, 1.0]))
         if self.has("delay", 0.08):
