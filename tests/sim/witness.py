@@ -52,6 +52,8 @@ class Witness(World):
         self.taken: dict[str, list[Taken]] = {}
         self.forgotten: dict[str, float] = {}
         """When each run was swept."""
+        self.stragglers: set[str] = set()
+        """Runs in which a settlement was under way while they were swept: what it writes stays behind."""
         self.excused: set[str] = set()
         self.again: Counter[str] = Counter()
         """How often each message came back because its lease was lost."""
@@ -83,6 +85,8 @@ class Witness(World):
             known = self.decided.setdefault(key, (now, after))
             if before is None and known[0] != now and kind == "o." and read_record(after).state == State.CANCELLED:
                 pass  # nobody can tell a run that was forgotten from a call that is not known yet; the mark expires
+            elif before is None and now < self.forgotten.get(key.run, now) + 2 * self.letters.lease:
+                self.stragglers.add(key.run)  # or one call, whose only record has expired: so will this one
             elif known[1] != after:
                 self.wrong("I2", f"{key} was written twice, and not the same")
             elif known[0] != now and before is None:
@@ -166,14 +170,21 @@ class Witness(World):
     def left(self) -> list[str]:
         """Say what is still here that ought not to be."""
         found = [f"letter {name}" for name in self.letters.all]
-        found += [f"records {run} {sorted(names)[:5]}" for run, names in self.records.values.items() if names]
-        found += [f"barrier {key}" for key in self.records.barriers]
+        late = self.stragglers
+        values = {run: names for run, names in self.records.values.items() if names and run not in late}
+        found += [f"records {run} {sorted(names)[:5]}" for run, names in values.items()]
+        found += [f"barrier {key}" for key in self.records.barriers if key.run not in late]
         found += [f"waiter for {run}" for run in self.waiting]
         return found
 
     def quiet(self) -> bool:
-        """Whether nothing is ready, held, or parked but housekeeping."""
-        return all(housekeeping(letter.parcel) and not letter.receipt for letter in self.letters.all.values())
+        """Whether nothing is ready, held, or parked but housekeeping, and limits of time of what has ended."""
+        return all(not letter.receipt and self.idle(letter) for letter in self.letters.all.values())
+
+    def idle(self, letter: Letter) -> bool:
+        run, _, order = letter.parcel.id.partition(":")
+        late = letter.parked and ":t" in order and Key(run, ROOT_OUTCOME) in self.decided
+        return late or housekeeping(letter.parcel)
 
 
 class WatchedRecords(Records):

@@ -99,7 +99,7 @@ class Writer:
             callback = self.leaf() if self.rng.random() < 0.7 else self.leaf() | self.leaf()
             made = made.on_success(callback) if self.rng.random() < 0.5 else made.on_failure(callback)
         if self.has("within", 0.08):
-            made = made.within(self.rng.choice([0.05, 0.5, 3.0]))
+            made = made.within(self.rng.choice([0.05, 0.5, 3.0, 100.0]))
         return made
 
     def leaf(self) -> Term[Any, Any]:

@@ -60,7 +60,7 @@ class Control:
             StateLost: The run's records are gone; there is nothing left to do.
         """
         suspect = delivery is not None and delivery.suspect
-        if suspect and message.order == Order.EXPAND:
+        if message.order == Order.TIMEOUT or (suspect and message.order == Order.EXPAND):
             # Its plan may have travelled along, or be at hand: the run has been swept if it is not in the store.
             await self.values.stored(page_key(message.run, "", 0))
         ops = await self._program(message)
@@ -121,9 +121,11 @@ class Control:
                 place = ends
             return await self.plans.ask(plan, lambda known: advance.close(known, place, record, now))
         except StateLost:
-            # A single call keeps no plan: its outcome is all there is, and its message finds it.
-            key = outcome_key(plan.run, message.place)
-            return [Once(key, pack(record), MARKER, True), Flag(plan.run, "", 0, 0)]
+            # A single call keeps no plan: its outcome is all there is, and its message finds it. The sweep is for what
+            # it may have become at this very moment, if another term took its place.
+            key, sweep = outcome_key(plan.run, message.place), Message(VERSION, Order.SWEEP, plan.run)
+            marked = Once(key, pack(record), MARKER, True)
+            return [marked, Flag(plan.run, "", 0, 0), Publish((control(sweep, now + MARKER),))]
 
     async def ends(self, plan: Plan, place: Place) -> Place | None:
         """Say what ends when a node is cancelled; None when what is around it has ended without it.
