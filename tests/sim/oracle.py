@@ -34,11 +34,12 @@ LOST = 3
 
 @dataclass(frozen=True)
 class Ended:
-    """How a node ended, and when its record was written."""
+    """How a node ended, and when its record was written; `by` is when the call was recorded that ended it."""
 
     state: State
     value: Any
     at: float
+    by: float = 0.0
 
 
 class History(Protocol):
@@ -76,6 +77,8 @@ class Judge:
         for execution in history.executions:
             self.bodies[execution.run, execution.place].append(execution)
         self.seen: set[tuple[str, str]] = set()
+        self.void = False
+        """Whether a call was replaced by one execution and ended by another: both may have started runs of one id."""
         self.live = {key.run for key in self.world.decided} | {execution.run for execution in history.executions}
 
     def wrong(self, invariant: str, run: str, place: Place, text: str) -> None:
@@ -88,7 +91,7 @@ class Judge:
                 ended = self.visit(run.term, Place("", 0), Scene(run.id, (), 0.0))
                 self.clients(run, ended)
         for (run_id, place), bodies in self.bodies.items():
-            if (run_id, place) not in self.seen:
+            if (run_id, place) not in self.seen and not self.void:
                 self.world.wrong("I5", f"{run_id} node {place}, {bodies[0].name}, ran, and nothing says why")
         self.repeated()
 
@@ -181,7 +184,7 @@ class Judge:
             self.wrong("I4", scene.run, place, f"is recorded as {record.state!r}, but came to {ended}")
             ended = None
         else:
-            ended = Ended(ended.state, ended.value, at)
+            ended = Ended(ended.state, ended.value, at, ended.by)
         if ended is not None:
             self.callbacks(term, place, scene, ended)
         return ended
@@ -215,6 +218,7 @@ class Judge:
         if splice is not None:
             # Of two executions one may be replaced while the other ends: the outcome that is recorded counts.
             void = self.by_itself(bodies, run, found)
+            self.void = self.void or void
             scene = Scene(run, scene.given, scene.after, scene.closed or void or own, scene.around)
             ended = self.spliced(bodies, place, scene, splice, void)
             if not void and not own:
@@ -228,7 +232,7 @@ class Judge:
         at, record = found
         if record.state != State.OK:
             self.failed(term, place, scene, record, bodies)
-            return Ended(record.state, ERROR, at)
+            return Ended(record.state, ERROR, at, at)
         value = self.value(run, record)
         if value is None:
             self.spawned(None, bodies, place, scene, at)
@@ -238,7 +242,7 @@ class Judge:
             self.wrong("I4", run, place, f"has the value {value}, which no execution returned")
         else:
             self.spawned(None if splice is not None else winner, bodies, place, scene, at)
-        return Ended(State.OK, value, at)
+        return Ended(State.OK, value, at, at)
 
     def by_itself(self, bodies: list[Execution], run: str, found: tuple[float, Record] | None) -> bool:
         """Whether a call has a value of its own, and not that of a term in its place."""
@@ -323,7 +327,7 @@ class Judge:
                 self.untouched(step, at, scene.run, f"the step before it came to {ended}")
                 continue
             if index:
-                self.stopped(step, at, scene, ended.at)
+                self.stopped(step, at, scene, ended.by)
             inputs = () if index in term.drops or ended.value is NOTHING else (ended.value,)
             ended = self.visit(step, at, Scene(scene.run, inputs, after, scene.closed, scene.around))
             after = ended.at if ended is not None else after
@@ -332,7 +336,7 @@ class Judge:
     def stopped(self, step: Term[Any, Any], place: Place, scene: Scene, recorded: float) -> None:
         """I6: what was recorded after a scope around it had been closed is not continued."""
         closed = [self.world.closed.get(closed_key(scene.run, outer)) for outer in scene.around]
-        marks = [moment for moment in closed if moment is not None and moment < recorded]
+        marks = [moment for moment in closed if moment is not None and moment < recorded]  # 0.0: it is not known
         if marks and next(self.touched(scene.run, place.segment, place.number, place.number + span(step)), None):
             self.wrong("I6", scene.run, place, f"ran after the step at {recorded:.3f}; closed since {marks[0]:.3f}")
 
@@ -355,10 +359,11 @@ class Judge:
         failed = sum(member is not None and member.state != State.OK for member in members)
         if None in members and not (fast and failed > allowed):
             return None
+        by = max((member.by for member in members if member is not None), default=0.0)
         if failed > allowed:
-            return Ended(State.ERR, ERROR, decided)
+            return Ended(State.ERR, ERROR, decided, by)
         values = [self.seen_from_outside(member) for member in members if member is not None]
-        return Ended(State.OK, values, decided)
+        return Ended(State.OK, values, decided, by)
 
     def seen_from_outside(self, ended: Ended) -> Any:
         return None if ended.value is NOTHING else ended.value
@@ -370,7 +375,7 @@ class Judge:
         if inner is None or inner.state != State.ERR:
             self.untouched(term.handler, second, scene.run, f"what it stands by for came to {inner}")
             return inner
-        self.stopped(term.handler, second, scene, inner.at)
+        self.stopped(term.handler, second, scene, inner.by)
         return self.visit(
             term.handler, second, Scene(scene.run, (ERROR,), inner.at, scene.closed, scene.around)
         )
@@ -410,7 +415,7 @@ class Judge:
                 self.wrong("I1", run, Place("", 0), "was to be started, and never was")
         elif wanted:
             self.visit(term, Place("", 0), Scene(run, scene.given, scene.after))
-        else:
+        elif not self.void:
             self.wrong("I5", run, Place("", 0), "was started, and nothing says why")
 
 
