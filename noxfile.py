@@ -209,7 +209,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def sim(session: nox.Session) -> None:
-    """Simulate the core under faults: 12,000 new schedules. `-- --replay SEED --mode ordered` tells the course of one."""
+    """Simulate 12,000 new schedules of faults. `-- --replay SEED --mode ordered` tells the course of one."""
     Place(session, "test").run("python", "tests/sim/simulate.py", *session.posargs)
 
 

@@ -236,8 +236,12 @@ class Wire:
 class TransportWire(Wire):
     """The transport: what it hands out is the actor's from then on."""
 
-    async def receive(self, lanes: Sequence[Lane], limit: int, wait: timedelta) -> list[Delivery]:
-        taken: list[Delivery] = await self.edge.call("receive", lambda part: self.port.receive(part, limit, wait), lanes)
+    async def receive(
+        self, lanes: Sequence[Lane], limit: int, wait: timedelta, *, paused: bool = False
+    ) -> list[Delivery]:
+        taken: list[Delivery] = await self.edge.call(
+            "receive", lambda part: self.port.receive(part, limit, wait), lanes
+        )
         for delivery in taken:
             self.edge.world.handed(delivery, self.edge.actor)
         return taken

@@ -10,13 +10,13 @@ from calls import boom, flaky, leaf, spawn, swap
 from faults import Fault, Weather
 from schedule import Report, simulate
 
-from motet import Term, chain, chord, group
+from motet import chain, chord, group
 from motet.retry import FixedDelay
 
 __all__ = ["WORKFLOWS", "pairs", "singles"]
 
 SEED = 20_260_101
-Workflow = Callable[[], Term[Any, Any]]
+Workflow = Callable[[], Any]
 KINDS = (Fault.CRASH_AFTER, Fault.LOST_REPLY)
 
 
@@ -24,53 +24,57 @@ def plain(number: int) -> Any:
     return leaf.partial(f"n{number}")
 
 
-def group_with_an_empty_one() -> Term[Any, Any]:
+def failing(number: int) -> Any:
+    return boom.partial(f"n{number}")
+
+
+def group_with_an_empty_one() -> Any:
     return group(group(plain(1), group()), plain(2)) | plain(3)
 
 
-def group_of_chain_of_group() -> Term[Any, Any]:
+def group_of_chain_of_group() -> Any:
     return group(plain(1) | group(plain(2), plain(3)), plain(4))
 
 
-def failing_chain_in_a_group() -> Term[Any, Any]:
-    return group(plain(1) | boom.partial("n2") | plain(3), plain(4)).on_failure(plain(5))
+def failing_chain_in_a_group() -> Any:
+    return group(plain(1) | failing(2) | plain(3), plain(4)).on_failure(plain(5))
 
 
-def replacement_in_a_chain() -> Term[Any, Any]:
+def replacement_in_a_chain() -> Any:
     return plain(1) | swap.partial("n2") | plain(3)
 
 
-def wide_group() -> Term[Any, Any]:
+def wide_group() -> Any:
     return group(plain(number) for number in range(11)) | plain(11)
 
 
-def chord_of_chords() -> Term[Any, Any]:
+def chord_of_chords() -> Any:
     return chord([chord([plain(1), plain(2)], plain(3)), chord([plain(4)], plain(5))], plain(6))
 
 
-def recovered_failure() -> Term[Any, Any]:
-    return (plain(1) | boom.partial("n2")).recover(plain(3)) | plain(4)
+def recovered_failure() -> Any:
+    return (plain(1) | failing(2)).recover(plain(3)) | plain(4)
 
 
-def callbacks_at_every_level() -> Term[Any, Any]:
+def callbacks_at_every_level() -> Any:
     inner: Any = (plain(1) | plain(2)).on_success(plain(3))
     return group(inner, plain(4)).on_success(plain(5) | plain(6)) | plain(7)
 
 
-def fast_failure() -> Term[Any, Any]:
-    return group(boom.partial("n1"), plain(2) | plain(3), plain(4)).policy("fail_fast").recover(plain(5))
+def fast_failure() -> Any:
+    return group(failing(1), plain(2) | plain(3), plain(4)).policy("fail_fast").recover(plain(5))
 
 
-def enough_successes() -> Term[Any, Any]:
-    return group(boom.partial("n1"), plain(2), boom.partial("n3")).policy("wait", min_success=1) | plain(4)
+def enough_successes() -> Any:
+    return group(failing(1), plain(2), failing(3)).policy("wait", min_success=1) | plain(4)
 
 
-def retries() -> Term[Any, Any]:
+def retries() -> Any:
     policy = FixedDelay(0.1, max_retries=2)
     return flaky.partial("n1").set(retry_policy=policy).recover(plain(2)) | plain(3)
 
 
-def spawns() -> Term[Any, Any]:
+def spawns() -> Any:
     return chain(plain(1), spawn.partial("n2"), plain(3))
 
 

@@ -97,7 +97,10 @@ class Judge:
 
     def repeated(self) -> None:
         """I7: a body runs again only for a lease that was lost, a copy, or a hand-back."""
-        counts = Counter(execution.message for execution in self.history.executions)
+        # What comes back after a run was swept, as late as nothing should (B6), begins it anew.
+        swept = self.world.forgotten
+        early = (each for each in self.history.executions if each.start < swept.get(each.run, float("inf")))
+        counts = Counter(execution.message for execution in early)
         for name, count in counts.items():
             letters = [name, *(f"{name}~{copy}" for copy in range(1, self.world.copies[name] + 1))]
             allowed = sum(1 + self.world.again[each] + self.world.returned[each] for each in letters)
@@ -337,7 +340,7 @@ class Judge:
         """I6: what was recorded after a scope around it had been closed is not continued."""
         closed = [self.world.closed.get(closed_key(scene.run, outer)) for outer in scene.around]
         marks = [moment for moment in closed if moment is not None and moment < recorded]  # 0.0: it is not known
-        if marks and next(self.touched(scene.run, place.segment, place.number, place.number + span(step)), None):
+        if marks and any(self.touched(scene.run, place.segment, place.number, place.number + span(step))):
             self.wrong("I6", scene.run, place, f"ran after the step at {recorded:.3f}; closed since {marks[0]:.3f}")
 
     def group(
@@ -348,8 +351,7 @@ class Judge:
         stopped = scene.closed or (fast and found is not None and found[1].state == State.ERR)
         inside = Scene(scene.run, scene.given, scene.after, stopped, scene.around)
         members = [
-            self.visit(member, Place(place.segment, number), inside)
-            for member, number in spread(term, place.number)
+            self.visit(member, Place(place.segment, number), inside) for member, number in spread(term, place.number)
         ]
         if not members:
             return Ended(State.OK, [], decided)
@@ -376,9 +378,7 @@ class Judge:
             self.untouched(term.handler, second, scene.run, f"what it stands by for came to {inner}")
             return inner
         self.stopped(term.handler, second, scene, inner.by)
-        return self.visit(
-            term.handler, second, Scene(scene.run, (ERROR,), inner.at, scene.closed, scene.around)
-        )
+        return self.visit(term.handler, second, Scene(scene.run, (ERROR,), inner.at, scene.closed, scene.around))
 
     # What a node starts besides.
 
@@ -390,9 +390,7 @@ class Judge:
                 run = derive(scene.run, place.segment, place.number, f"{role}{number}")
                 self.child(callback, run, state == ended.state, Scene(run, given, ended.at, scene.closed))
 
-    def spawned(
-        self, winner: Execution | None, bodies: list[Execution], place: Place, scene: Scene, at: float
-    ) -> None:
+    def spawned(self, winner: Execution | None, bodies: list[Execution], place: Place, scene: Scene, at: float) -> None:
         """I5: what the execution asked for that decided, and nothing that others asked for."""
         for key in sorted({key for body in bodies for key in body.spawned}):
             run = derive(scene.run, str(place), "+", key)

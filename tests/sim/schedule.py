@@ -192,10 +192,10 @@ class Schedule:
 
     async def submit(self, actor: Actor, run: Run, options: dict[str, Any]) -> None:
         one = self.app(actor)
-        while not run.accepted or run.given:
+        made = ""
+        while not made:
             try:
                 made = await self.send(one, run, options)
-                break
             except BackendError:
                 if not run.given:
                     return

@@ -1,9 +1,9 @@
 """Deterministic simulation: thousands of schedules of the real core, under every fault that can enter at a port.
 
-    python3 noxfile.py -s sim                                # 10,000 fused and 2,000 ordered new seeds, and all old ones
-    python3 noxfile.py -s sim -- --schedules 500 --seed 7    # so many, from that seed
-    python3 noxfile.py -s sim -- --replay 4711 --mode ordered
-    python3 noxfile.py -s sim -- --mutants                   # look for seeds that show each mutant
+python3 noxfile.py -s sim                                # 10,000 fused and 2,000 ordered new seeds, and all old ones
+python3 noxfile.py -s sim -- --schedules 500 --seed 7    # so many, from that seed
+python3 noxfile.py -s sim -- --replay 4711 --mode ordered
+python3 noxfile.py -s sim -- --mutants                   # look for seeds that show each mutant
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Saved(NamedTuple):
 
 def saved() -> list[Saved]:
     """Read the seeds that are kept for ever."""
-    lines = (line.partition("#") for line in SEEDS.read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#"))
+    lines = (
+        line.partition("#") for line in SEEDS.read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")
+    )
     return [Saved(mode, int(seed), reason.strip()) for text, _, reason in lines for mode, seed in [text.split()]]
 
 
@@ -140,8 +142,10 @@ def search_mutants(limit: int) -> int:
         found: list[int] = []
         for seed in range(limit):
             with mutant.in_force():
-                if simulate(seed, mutant.mode).violations and not found.append(seed) and len(found) == 3:
-                    break
+                if simulate(seed, mutant.mode).violations:
+                    found.append(seed)
+            if len(found) == 3:
+                break
         print(f"{name:45} {mutant.mode:8} {found}", flush=True)
     return 0
 
@@ -150,7 +154,10 @@ def run(chosen: argparse.Namespace) -> int:
     first = time.time_ns() // 1_000_000 if chosen.seed is None else chosen.seed
     start, tally = time.monotonic(), Tally()
     with ProcessPoolExecutor(chosen.jobs, initializer=hush) as pool:
-        waiting = [pool.submit(kept_ones), *(pool.submit(broken_off, mode, 200, first) for mode in ("ordered", "fused"))]
+        waiting = [
+            pool.submit(kept_ones),
+            *(pool.submit(broken_off, mode, 200, first) for mode in ("ordered", "fused")),
+        ]
         waiting += [pool.submit(random_ones, *batch) for batch in batches(first, chosen.schedules)]
         for done in as_completed(waiting):
             tally.merge(done.result())
@@ -201,7 +208,7 @@ def table(met: Counter[tuple[str, str]]) -> list[str]:
         for fault in ALL:
             count = met[call, fault]
             can = possible(fault, call.partition(".")[2])
-            cells.append(f"{count if count else '-' if can else '':>13}")
+            cells.append(f"{count or ('-' if can else ''):>13}")
             if can and not count:
                 missing.append(f"{call} x {fault}")
         print(f"{call:{width}}{''.join(cells)}")

@@ -84,7 +84,7 @@ EMPTY = b"\x90"
 
 
 def fed_with(fed: Fed) -> Fed:
-    """What a value is seen from outside: an empty chain that was given nothing hands on nothing, but its value is None."""
+    """A value, seen from outside: an empty chain that was given nothing hands on nothing, but its value is None."""
     return Fed(NIL) if fed == NO_INPUT else fed
 
 
@@ -558,5 +558,3 @@ class _Flow:
 
     def parcel(self, message: Message, lane: Lane, due: datetime | None) -> Parcel:
         return Parcel(parcel_id(message), lane, pack(message), due)
-
-

@@ -314,7 +314,10 @@ class Plan:
         while at is not None:
             node, outside = self.node(at), self.up(at)
             if outside is not None and node.slot > 0 and isinstance(outer := self.node(outside), Chain | Recover):
-                yield outside, next(child for child, below in self.children(outside, outer) if below.slot == node.slot - 1)
+                yield (
+                    outside,
+                    next(child for child, below in self.children(outside, outer) if below.slot == node.slot - 1),
+                )
             at = outside
 
     def path(self, place: Place) -> tuple[int, ...]:

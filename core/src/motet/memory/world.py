@@ -39,7 +39,7 @@ DONE, LOST = Reply(), Reply(lost=True)
 
 
 class World:
-    """Everything that clients of one `memory://` URL share. Who waits is woken in the order of arrival, on every run."""
+    """Everything that clients of one `memory://` URL share. Whoever waits is woken in the order of arrival."""
 
     def __init__(self, clock: Clock, lease: timedelta) -> None:
         self.clock = clock
