@@ -122,8 +122,9 @@ async def flaky(*args: Any, ctx: Context = injected) -> list[Any]:
 async def swap(*args: Any, ctx: Context = injected) -> Any:
     """Let another term take the place: a different one each time."""
     execution, stage = await enter(args, ctx)
-    execution.replacement = stage.term(stage.rng.randrange(1, 4))
-    return ctx.replace(execution.replacement)
+    term: Term[Any, Any] = stage.term(stage.rng.randrange(1, 4))
+    execution.replacement = term
+    return ctx.replace(term)
 
 
 @app.task(name="sim:spawn")

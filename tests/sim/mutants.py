@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-import motet.canvas.advance
+import motet.canvas.flow
 from motet.engine.ordered import OrderedSettler
 from motet.memory.records import Records, Slots
 from motet.memory.store import MemoryStore
@@ -162,7 +162,7 @@ def not_fenced() -> Sequence[Patch]:
 
 def swept_early() -> Sequence[Patch]:
     """The records of a run go as soon as it has ended."""
-    flow = motet.canvas.advance._Flow
+    flow = motet.canvas.flow.Flow
     right = flow.end
 
     def end(self: Any, ops: list[Op]) -> None:

@@ -20,8 +20,8 @@ from virtual import SeededIds, SeededRng, Stuck, VirtualClock, VirtualLoop
 from witness import Witness
 from workload import FEATURES, Writer, numbers
 
-import motet.canvas.advance
 import motet.canvas.compile
+import motet.canvas.flow
 import motet.canvas.plan
 import motet.worker.settle
 from motet import Motet, Term
@@ -358,10 +358,10 @@ class Schedule:
 
 
 SIZES: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
-    (motet.canvas.advance, "DIRECT", (0, 2, 32)),
-    (motet.canvas.advance, "NESTED", (0, 1, 16)),
-    (motet.canvas.advance, "BY_VALUE", (100, 65536)),
-    (motet.canvas.advance, "INLINE", (50, 16384)),
+    (motet.canvas.flow, "DIRECT", (0, 2, 32)),
+    (motet.canvas.flow, "NESTED", (0, 1, 16)),
+    (motet.canvas.flow, "BY_VALUE", (100, 65536)),
+    (motet.canvas.flow, "INLINE", (50, 16384)),
     (motet.canvas.compile, "INLINE", (20, 16384)),
     (motet.worker.settle, "INLINE", (50, 16384)),
     (motet.canvas.plan, "INLINE_NODES", (0, 8)),
@@ -387,7 +387,7 @@ def sized(rng: random.Random) -> Iterator[None]:
             setattr(module, name, value)
 
 
-FANNED: tuple[Any, ...] = (motet.canvas.plan, motet.canvas.advance, motet.canvas.compile)
+FANNED: tuple[Any, ...] = (motet.canvas.plan, motet.canvas.flow, motet.canvas.compile)
 
 
 def simulate(

@@ -40,8 +40,8 @@ class Witness(World):
 
     def __init__(self, clock: Clock, lease: timedelta) -> None:
         super().__init__(clock, lease)
-        self.letters: WatchedLetters = WatchedLetters(self, clock, lease)
-        self.records: WatchedRecords = WatchedRecords(self, clock)
+        self.letters = WatchedLetters(self, clock, lease)
+        self.records = WatchedRecords(self, clock)
         self.violations: list[str] = []
         self.decided: dict[Key, tuple[float, bytes]] = {}
         self.values: dict[Key, bytes] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from motet import Motet, chain, group
-from motet.canvas import advance
+from motet.canvas import advance, flow
 from motet.canvas import compile as compile_module
 from motet.canvas import plan as plan_module
 from motet.canvas.compile import Origin, compile_term
@@ -162,7 +162,7 @@ def test_a_page_that_is_missing_is_asked_for() -> None:
 @pytest.mark.parametrize("width", range(40))
 def test_every_node_spans_exactly_what_is_below_it(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     """A group of 65,600 had one node fewer than its plan said, and what came after it was never started."""
-    for module in (advance, compile_module, plan_module):
+    for module in (flow, compile_module, plan_module):
         monkeypatch.setattr(module, "FANOUT", 3)
     shelf = Shelf(chain(group(noop.si() for _ in range(width)), total.s()))
     plan = shelf.plan()
