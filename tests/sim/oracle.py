@@ -243,8 +243,8 @@ class Judge:
         winner = next((body for body in bodies if [body.name, body.nonce, body.given] == value[:3]), None)
         if winner is None:
             self.wrong("I4", run, place, f"has the value {value}, which no execution returned")
-        else:
-            self.spawned(None if splice is not None else winner, bodies, place, scene, at)
+        elif splice is None:  # otherwise two executions have started runs of the same id: see `void`
+            self.spawned(winner, bodies, place, scene, at)
         return Ended(State.OK, value, at, at)
 
     def by_itself(self, bodies: list[Execution], run: str, found: tuple[float, Record] | None) -> bool:

@@ -98,7 +98,7 @@ class Schedule:
         self.long = rng.choice([0.0, 0.02, 0.1])
         self.faulty_for = rng.choice([2.0, 6.0, 15.0])
         # Records must outlive every message that can still come back (B6). Without fences that takes many losses.
-        self.ttl = rng.choice([60.0, 600.0] if self.ordered else [0.0, 1.0, 5.0, 60.0, 600.0])
+        self.ttl = rng.choice([60.0, 600.0] if self.ordered else [0.0, 0.0, 12.0, 60.0, 600.0])
         self.plot = plot
         self.finished = 0
         self.over = False

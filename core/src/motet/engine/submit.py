@@ -88,7 +88,7 @@ class Submitter:
         """Compile a term with its options; no I/O."""
         if not options:
             run, ttl = self.ids.new(), self.ttl_of(term)
-            compiled = compile_term(term, Origin(run=run, discard=not ttl), self.catalog, ttl=self.kept(ttl))
+            compiled = compile_term(term, Origin(run=run, discard=not ttl), self.catalog, ttl=ttl or self.marker_ttl)
             return Prepared.of(compiled, None, self.clock.now())
         given: dict[str, Any] = dict(options)
         run = self.run_id(given)
@@ -97,12 +97,8 @@ class Submitter:
         inner = {name: value for name, value in given.items() if name not in OUTER}
         chosen = term.set(**inner) if inner else term
         origin = Origin(run=run, discard=not ttl, given="id" in given or "unique" in given)
-        compiled = compile_term(chosen, origin, self.catalog, ttl=self.kept(ttl))
+        compiled = compile_term(chosen, origin, self.catalog, ttl=ttl or self.marker_ttl)
         return Prepared.of(compiled, due, self.clock.now())
-
-    def kept(self, ttl: float) -> float:
-        """How long records stay: as long as a message of the run may come back, even if nobody wants the result."""
-        return max(ttl, self.marker_ttl)
 
     def ttl_of(self, term: Term[Any, Any]) -> float:
         """A single call keeps its result as its task says; a composition as the app says."""

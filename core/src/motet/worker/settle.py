@@ -123,7 +123,7 @@ class Decider:
 
     def children(self, job: Job, spawns: Sequence[Any]) -> list[Child]:
         """Runs of their own that the attempt asked for; their ids come from the node and the ordinal or key."""
-        ttl = max(job.profile.ttl, self.marker_ttl)
+        ttl = job.profile.ttl or self.marker_ttl
         return [
             child(spawn.term, derive(job.message.run, str(job.place), "+", spawn.key), self.registry, ttl)
             for spawn in spawns
