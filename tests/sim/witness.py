@@ -101,8 +101,8 @@ class Witness(World):
         self.forgotten[run] = self.clock.monotonic()
         ended = self.decided.get(Key(run, ROOT_OUTCOME))
         now = self.clock.monotonic()
-        # Half, because it counts from when the settlement was worked out, and under faults that takes its time.
-        if ended is not None and now < ended[0] + self.keep.get(run, 0.0) / 2:
+        # Roughly, because it counts from when the settlement was worked out, and under faults that takes its time.
+        if ended is not None and now < ended[0] + self.keep.get(run, 0.0) / 2 - 2 * self.letters.lease:
             self.wrong("I8", f"run {run} was swept {now - ended[0]:.3f} s after its end, not {self.keep[run]:g}")
 
     # Messages.
