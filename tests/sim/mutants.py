@@ -18,10 +18,12 @@ import msgspec
 
 import motet.canvas.flow
 from motet.engine.ordered import OrderedSettler
+from motet.memory.holders import Holders
 from motet.memory.records import Records, Slots
+from motet.memory.schedules import MemorySchedules
 from motet.memory.store import MemoryStore
 from motet.memory.world import World
-from motet.ports import Entry, Reply
+from motet.ports import Entry, Lock, Reply
 from motet.program import Arrival, Once, Op, Publish, Put
 from motet.worker.lease import LeaseKeeper
 from motet.worker.resolve import Resolver
@@ -182,16 +184,39 @@ def not_looked_up() -> Sequence[Patch]:
     return [(Resolver, "look_back", look_back)]
 
 
+def crowded() -> Sequence[Patch]:
+    """A lock is granted to one holder too many."""
+    right = Holders.busy
+
+    def busy(self: Holders, lock: Lock, name: str, owner: Any, now: float) -> float | None:
+        return None if len(self.locks.get(lock.name, {})) == 1 else right(self, lock, name, owner, now)
+
+    return [(Holders, "busy", busy)]
+
+
+def fired_again() -> Sequence[Patch]:
+    """A schedule sends what is due whether or not somebody else has."""
+    right = MemorySchedules.fire
+
+    async def fire(self: MemorySchedules, name: str, due: Any, following: Any, parcels: Sequence[Any]) -> bool:
+        self.world.letters.publish(parcels)
+        return await right(self, name, due, following, parcels)
+
+    return [(MemorySchedules, "fire", fire)]
+
+
 MUTANTS: dict[str, Mutant] = {
-    "edge-triggered barrier": Mutant(edge_triggered, "ordered", (10, 21, 25)),
-    "counter instead of set": Mutant(counter, "ordered", (0, 15, 22)),
-    "slot counted twice": Mutant(counted_twice, "ordered", (354, 459, 761)),
-    "ack first": Mutant(ack_first, "ordered", (0, 2, 3)),
-    "publish before recording": Mutant(publish_first, "ordered", (0, 1, 5)),
-    "last writer wins": Mutant(last_writer_wins, "ordered", (1, 2, 4)),
+    "edge-triggered barrier": Mutant(edge_triggered, "ordered", (10, 21, 22)),
+    "counter instead of set": Mutant(counter, "ordered", (0, 12, 22)),
+    "slot counted twice": Mutant(counted_twice, "ordered", (465, 670, 758)),
+    "ack first": Mutant(ack_first, "ordered", (0, 5, 10)),
+    "publish before recording": Mutant(publish_first, "ordered", (0, 1, 3)),
+    "last writer wins": Mutant(last_writer_wins, "ordered", (0, 1, 2)),
     "barrier deleted before its group is decided": Mutant(deleted_early, "ordered", (10, 21, 25)),
-    "lease not renewed": Mutant(not_renewed, "fused", (4, 9, 14)),
-    "fence not checked": Mutant(not_fenced, "fused", (2, 23, 30)),
-    "sweep too early": Mutant(swept_early, "fused", (2, 3, 4)),
-    "suspect delivery not looked up": Mutant(not_looked_up, "fused", (2, 12, 23)),
+    "lease not renewed": Mutant(not_renewed, "fused", (4, 6, 9)),
+    "fence not checked": Mutant(not_fenced, "fused", (17, 18, 23)),
+    "sweep too early": Mutant(swept_early, "fused", (2, 5, 7)),
+    "suspect delivery not looked up": Mutant(not_looked_up, "fused", (2, 6, 12)),
+    "lock granted to one too many": Mutant(crowded, "fused", (3, 33, 42)),
+    "due time fired by everybody": Mutant(fired_again, "fused", (223, 232, 247)),
 }

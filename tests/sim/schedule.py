@@ -16,6 +16,7 @@ from actors import Actor, Crashed, Edge
 from calls import Execution, app
 from faults import Weather
 from oracle import judge
+from sharers import fire, fired, use_locks
 from virtual import SeededIds, SeededRng, Stuck, VirtualClock, VirtualLoop
 from witness import Witness
 from workload import FEATURES, Writer, numbers
@@ -101,6 +102,7 @@ class Schedule:
         self.ttl = rng.choice([60.0, 600.0] if self.ordered else [0.0, 0.0, 12.0, 60.0, 600.0])
         self.plot = plot
         self.finished = 0
+        self.fires = 0
         self.over = False
 
     def note(self, who: str, what: str) -> None:
@@ -268,7 +270,39 @@ class Schedule:
                 parts.append(self.client(len(parts), run, options))
             if rng.random() < 0.2:
                 parts.append(self.canceller(run))
+        return [*parts, *self.sharing(len(parts))]
+
+    def sharing(self, first: int) -> list[Any]:
+        """Draw who shares locks and schedules, with dice of their own."""
+        rng, parts = random.Random(f"{self.seed} {self.ordered} shared"), list[Any]()
+        if rng.random() < 0.1:
+            parts += [self.sharer(f"l{number}", rng, use_locks) for number in range(3)]
+        if rng.random() < 0.1:
+            terms = [self.writer.plain() for _ in range(rng.randrange(1, 5))]
+            self.fires = len(terms)
+            for number, term in enumerate(terms):
+                run = fired("tick", number)
+                self.runs[run] = Run(run, term, 600.0, accepted=True)
+            parts += [self.sharer(f"f{number}", rng, fire, terms) for number in range(2)]
         return parts
+
+    async def sharer(self, name: str, rng: random.Random, life: Any, terms: Any = None) -> None:
+        """Use a lock, or fire a schedule, in the face of death."""
+        for number in range(10_000):
+            actor = self.actor(f"{name}-{number}", "sharer")
+            one = self.app(actor)
+            if terms is None:
+                course = life(one.backend, actor.name, rng, self.lease)
+            else:
+                course = life(one.backend, one, "tick", terms)
+            try:
+                await actor.start(course)
+                break
+            except (Crashed, asyncio.CancelledError):
+                if actor.alive or self.over:
+                    raise
+            await asyncio.sleep(rng.random())
+        self.finished += 1
 
     async def play(self) -> None:
         """Let everybody act under faults, then without; stop when all is quiet."""

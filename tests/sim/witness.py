@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
+from sharers import WatchedHolders
+
 from motet.canvas.records import ROOT_OUTCOME
 from motet.memory.letters import Letter, Letters
 from motet.memory.records import Records
@@ -42,6 +44,7 @@ class Witness(World):
         super().__init__(clock, lease)
         self.letters = WatchedLetters(self, clock, lease)
         self.records = WatchedRecords(self, clock)
+        self.holders = WatchedHolders(self, clock)
         self.violations: list[str] = []
         self.decided: dict[Key, tuple[float, bytes]] = {}
         self.values: dict[Key, bytes] = {}
@@ -175,6 +178,8 @@ class Witness(World):
         found += [f"records {run} {sorted(names)[:5]}" for run, names in values.items()]
         found += [f"barrier {key}" for key in self.records.barriers if key.run not in late]
         found += [f"waiter for {run}" for run in self.waiting]
+        self.holders.turn()
+        found += [f"lock {name}" for name in (*self.holders.locks, *self.holders.owners, *self.holders.uses)]
         return found
 
     def quiet(self) -> bool:

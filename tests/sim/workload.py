@@ -102,6 +102,10 @@ class Writer:
             made = made.within(self.rng.choice([0.05, 0.5, 3.0, 100.0]))
         return made
 
+    def plain(self) -> Term[Any, Any]:
+        """Write one call that succeeds."""
+        return leaf.si(self.name())
+
     def leaf(self) -> Term[Any, Any]:
         rng, name = self.rng, self.name()
         task: Any = leaf
