@@ -18,7 +18,7 @@ from motet.memory import MemoryBackend
 from motet.message import Key, Parcel
 from motet.options import Lane
 from motet.ports import Delivery, Entry
-from motet.program import Flag, Once, Open, Put
+from motet.program import Once, Open, Put
 
 __all__ = ["Actor", "Crashed", "Edge", "Host", "acting"]
 
@@ -56,8 +56,8 @@ class Actor(Holder):
         self.alive = True
         self.troubled = float("-inf")
         self.asleep = 0.0
-        self.knows = float("-inf")
-        """When the flags that it has read were read."""
+        self.struck = float("-inf")
+        """When a fault last hit it."""
         self.task: asyncio.Task[None] | None = None
 
     def start(self, life: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -111,7 +111,7 @@ class Edge:
         )
         inner = MemoryBackend(self.world)
         self.transport: Any = TransportWire(self, inner.transport)
-        self.store: Any = StoreWire(self, inner.store)
+        self.store: Any = Wire(self, inner.store)
         self.timers: Any = Wire(self, inner.timers)
         self.schedules: Any = Wire(self, inner.schedules, "schedules.")
         self.deadletters: Any = Wire(self, inner.deadletters, "deadletters.")
@@ -134,6 +134,7 @@ class Edge:
         if actor.asleep or not actor.alive:
             await actor.awake()
         if fault is not None:
+            actor.struck = self.world.clock.monotonic()
             self.host.note(actor.name, f"{op}: {fault}")
             await self.struck(fault, op, work, given)
         if self.host.tracing and op not in IDLE:
@@ -224,10 +225,11 @@ class Wire:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.port, name)
 
-        async def call(given: Any = None, *args: Any, **kwargs: Any) -> Any:
-            if given is None:
-                return await self.edge.call(self.prefix + name, lambda _: method())
-            return await self.edge.call(self.prefix + name, lambda part: method(part, *args, **kwargs), given)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            first, rest = args[:1], args[1:]
+            return await self.edge.call(
+                self.prefix + name, lambda part: method(*(part for _ in first), *rest, **kwargs), *first
+            )
 
         self.__dict__[name] = call
         return call
@@ -266,22 +268,6 @@ class TransportWire(Wire):
         if fault is Fault.LOST_REPLY:
             raise Unavailable("the reply to extend was lost")
         return kept
-
-
-class StoreWire(Wire):
-    """The store: whoever has read the flags knows them."""
-
-    async def flags(self, since: str | None) -> tuple[str, list[Flag]]:
-        read_at = 0.0
-
-        async def work(_: Any) -> Any:
-            nonlocal read_at
-            read_at = self.edge.world.clock.monotonic()
-            return await self.port.flags(since)
-
-        answer: tuple[str, list[Flag]] = await self.edge.call("flags", work)
-        self.edge.actor.knows = read_at
-        return answer
 
 
 def told(given: Any) -> str:

@@ -30,6 +30,8 @@ class Execution:
     actor: Actor
     start: float
     given: int
+    struck: float
+    """Until when a fault had last kept its worker from working."""
     replacement: Term[Any, Any] | None = None
     spawned: dict[str, tuple[Term[Any, Any], bool]] = field(default_factory=dict[str, tuple[Term[Any, Any], bool]])
 
@@ -77,7 +79,15 @@ async def enter(args: tuple[Any, ...], ctx: Context, *, yields: bool = True) -> 
     stage: Any = actor.host
     *given, name = args
     execution = Execution(
-        len(stage.executions), name, ctx.run_id, ctx.id, ctx.attempt, actor, stage.clock.monotonic(), digest(given)
+        len(stage.executions),
+        name,
+        ctx.run_id,
+        ctx.id,
+        ctx.attempt,
+        actor,
+        stage.clock.monotonic(),
+        digest(given),
+        max(actor.struck, actor.asleep),
     )
     stage.executions.append(execution)
     stage.note(actor.name, f"runs {execution.message} as {name}")

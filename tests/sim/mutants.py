@@ -25,6 +25,7 @@ from motet.memory.store import MemoryStore
 from motet.memory.world import World
 from motet.ports import Entry, Lock, Reply
 from motet.program import Arrival, Once, Op, Publish, Put
+from motet.worker.cancelled import CancelledScopes
 from motet.worker.lease import LeaseKeeper
 from motet.worker.resolve import Resolver
 
@@ -184,6 +185,15 @@ def not_looked_up() -> Sequence[Patch]:
     return [(Resolver, "look_back", look_back)]
 
 
+def not_stopped() -> Sequence[Patch]:
+    """Work of a cancelled scope is started all the same."""
+
+    def covers(self: CancelledScopes, plan: Any, place: Any) -> bool:
+        return False
+
+    return [(CancelledScopes, "covers", covers)]
+
+
 def crowded() -> Sequence[Patch]:
     """A lock is granted to one holder too many."""
     right = Holders.busy
@@ -208,7 +218,7 @@ def fired_again() -> Sequence[Patch]:
 MUTANTS: dict[str, Mutant] = {
     "edge-triggered barrier": Mutant(edge_triggered, "ordered", (10, 21, 22)),
     "counter instead of set": Mutant(counter, "ordered", (0, 12, 22)),
-    "slot counted twice": Mutant(counted_twice, "ordered", (465, 670, 758)),
+    "slot counted twice": Mutant(counted_twice, "ordered", (465, 520, 670)),
     "ack first": Mutant(ack_first, "ordered", (0, 5, 10)),
     "publish before recording": Mutant(publish_first, "ordered", (0, 1, 3)),
     "last writer wins": Mutant(last_writer_wins, "ordered", (0, 1, 2)),
@@ -217,6 +227,7 @@ MUTANTS: dict[str, Mutant] = {
     "fence not checked": Mutant(not_fenced, "fused", (17, 18, 23)),
     "sweep too early": Mutant(swept_early, "fused", (2, 5, 7)),
     "suspect delivery not looked up": Mutant(not_looked_up, "fused", (2, 6, 12)),
+    "cancelled work is started": Mutant(not_stopped, "fused", (247, 305, 522)),
     "lock granted to one too many": Mutant(crowded, "fused", (3, 33, 42)),
     "due time fired by everybody": Mutant(fired_again, "fused", (223, 232, 247)),
 }

@@ -5,14 +5,14 @@ It shares nothing with the engine but the names of records and the order in whic
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from calls import ERROR, Execution, digest, plain
-from witness import Witness
+from executions import Bodies, History, instead, names
 from workload import span, spread
 
 from motet import Chain, Group, Signature, Term, group
@@ -40,15 +40,6 @@ class Ended:
     value: Any
     at: float
     by: float = 0.0
-
-
-class History(Protocol):
-    """What the judge reads."""
-
-    world: Witness
-    executions: list[Execution]
-    runs: Any
-    ordered: bool
 
 
 @dataclass(frozen=True)
@@ -93,40 +84,7 @@ class Judge:
         for (run_id, place), bodies in self.bodies.items():
             if (run_id, place) not in self.seen and not self.void:
                 self.world.wrong("I5", f"{run_id} node {place}, {bodies[0].name}, ran, and nothing says why")
-        self.repeated()
-
-    def repeated(self) -> None:
-        """I7: a body runs again only for a lease that was lost, a copy, or a hand-back."""
-        # What comes back after a run was swept, as late as nothing should (B6), begins it anew.
-        swept = self.world.forgotten
-        early = (each for each in self.history.executions if each.start < swept.get(each.run, float("inf")))
-        counts = Counter(execution.message for execution in early)
-        for name, count in counts.items():
-            letters = [name, *(f"{name}~{copy}" for copy in range(1, self.world.copies[name] + 1))]
-            allowed = sum(1 + self.world.again[each] + self.world.returned[each] for each in letters)
-            if self.world.copies or (self.history.ordered and self.world.losses):
-                # Sent by one that did not know that it had lost its message, or that somebody else has a copy (M9).
-                allowed += self.world.resent[name]
-            if count > allowed:
-                self.world.wrong("I7", f"{name} ran {count} times, {allowed} are explained")
-        for execution in self.history.executions:
-            self.looked(execution)
-
-    def looked(self, execution: Execution) -> None:
-        """C3: who was told to look before it runs does not run what was decided when it got the message."""
-        run, place = execution.run, execution.place
-        found = (self.world.decided.get(Key(run, f"{kind}.{place}")) for kind in ("o", "s"))
-        decided = min((moment for moment, _ in filter(None, found)), default=None)
-        if decided is None:
-            return
-        forgotten = self.world.forgotten.get(run, float("inf"))
-        taken = [
-            each
-            for each in self.world.taken.get(execution.message, [])
-            if each.holder is execution.actor and each.since <= execution.start
-        ]
-        if taken and all(each.suspect and decided < each.since < forgotten for each in taken):
-            self.world.wrong("C3", f"{execution.message} ran at {execution.start:.3f}, though decided at {decided:.3f}")
+        Bodies(self.history).all()
 
     def clients(self, run: Any, ended: Ended | None) -> None:
         """What clients were told is what is recorded."""
@@ -415,22 +373,6 @@ class Judge:
             self.visit(term, Place("", 0), Scene(run, scene.given, scene.after))
         elif not self.void:
             self.wrong("I5", run, Place("", 0), "was started, and nothing says why")
-
-
-def instead(body: Execution) -> Term[Any, Any] | None:
-    """The term that was to take the place of a call, if any."""
-    if body.replacement is not None:
-        return body.replacement
-    attached = [term for term, attach in body.spawned.values() if attach]
-    return group(attached) if attached else None
-
-
-def names(term: Term[Any, Any]) -> Iterator[str]:
-    """Yield the names of a term's leaves."""
-    if isinstance(term, Signature):
-        yield term.args[-1]
-    for child in term.children:
-        yield from names(child)
 
 
 def foretold(value: Any) -> bool:

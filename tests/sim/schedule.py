@@ -6,8 +6,6 @@ import asyncio
 import gc
 import random
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -17,14 +15,11 @@ from calls import Execution, app
 from faults import Weather
 from oracle import judge
 from sharers import fire, fired, use_locks
+from smallness import sized
 from virtual import SeededIds, SeededRng, Stuck, VirtualClock, VirtualLoop
 from witness import Witness
 from workload import FEATURES, Writer, numbers
 
-import motet.canvas.compile
-import motet.canvas.flow
-import motet.canvas.plan
-import motet.worker.settle
 from motet import Motet, Term
 from motet.errors import BackendError, MotetError, ResultError
 from motet.memory import MemoryBackend
@@ -389,39 +384,6 @@ class Schedule:
             self.loop.run_until_complete(asyncio.sleep(0.001))
         finally:
             self.loop.close()
-
-
-SIZES: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
-    (motet.canvas.flow, "DIRECT", (0, 2, 32)),
-    (motet.canvas.flow, "NESTED", (0, 1, 16)),
-    (motet.canvas.flow, "BY_VALUE", (100, 65536)),
-    (motet.canvas.flow, "INLINE", (50, 16384)),
-    (motet.canvas.compile, "INLINE", (20, 16384)),
-    (motet.worker.settle, "INLINE", (50, 16384)),
-    (motet.canvas.plan, "INLINE_NODES", (0, 8)),
-)
-FANOUTS = (2, 3, 4, 256)
-
-
-@contextmanager
-def sized(rng: random.Random) -> Iterator[None]:
-    """Make limits small, so that small workflows meet all that large ones do."""
-    before = [(module, name, getattr(module, name)) for module, name, _ in SIZES]
-    before += [(module, "FANOUT", module.FANOUT) for module in FANNED]
-    fanout = rng.choice(FANOUTS)
-    for module, name, sizes in SIZES:
-        chosen = rng.choice(sizes)
-        setattr(module, name, min(chosen, fanout) if name == "INLINE_NODES" else chosen)
-    for module in FANNED:
-        module.FANOUT = fanout
-    try:
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)
-
-
-FANNED: tuple[Any, ...] = (motet.canvas.plan, motet.canvas.flow, motet.canvas.compile)
 
 
 def simulate(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -137,15 +138,11 @@ async def hold(edge: Any, owner: str, seconds: float, lease: float) -> None:
     while seconds > 0:
         await asyncio.sleep(min(seconds, lease / 3))
         seconds -= lease / 3
-        try:
+        with suppress(Unavailable):
             if seconds > 0 and not await edge.locks.renew(owner, timedelta(seconds=lease)):
                 return
-        except Unavailable:
-            pass
-    try:
+    with suppress(Unavailable):  # then its lease runs out
         await edge.locks.release(owner)
-    except Unavailable:
-        pass  # its lease runs out
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
