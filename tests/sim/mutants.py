@@ -218,7 +218,7 @@ def fired_again() -> Sequence[Patch]:
 MUTANTS: dict[str, Mutant] = {
     "edge-triggered barrier": Mutant(edge_triggered, "ordered", (10, 21, 22)),
     "counter instead of set": Mutant(counter, "ordered", (0, 12, 22)),
-    "slot counted twice": Mutant(counted_twice, "ordered", (465, 520, 670)),
+    "slot counted twice": Mutant(counted_twice, "ordered", (465, 670, 758)),
     "ack first": Mutant(ack_first, "ordered", (0, 5, 10)),
     "publish before recording": Mutant(publish_first, "ordered", (0, 1, 3)),
     "last writer wins": Mutant(last_writer_wins, "ordered", (0, 1, 2)),
@@ -227,7 +227,7 @@ MUTANTS: dict[str, Mutant] = {
     "fence not checked": Mutant(not_fenced, "fused", (17, 18, 23)),
     "sweep too early": Mutant(swept_early, "fused", (2, 5, 7)),
     "suspect delivery not looked up": Mutant(not_looked_up, "fused", (2, 6, 12)),
-    "cancelled work is started": Mutant(not_stopped, "fused", (247, 305, 522)),
+    "cancelled work is started": Mutant(not_stopped, "fused", (522, 1897, 2513)),
     "lock granted to one too many": Mutant(crowded, "fused", (3, 33, 42)),
     "due time fired by everybody": Mutant(fired_again, "fused", (223, 232, 247)),
 }
