@@ -45,7 +45,7 @@ def no_cursor_begins_with_the_oldest(backend: MemoryBackend) -> None:
 def an_event_does_not_wake_who_reads(backend: MemoryBackend) -> None:
     @instead(backend.world, "emit")
     def emit(original: Any, events: Any) -> None:
-        watchers, backend.world.watchers = backend.world.watchers, set()
+        watchers, backend.world.watchers = backend.world.watchers, {}
         original(events)
         backend.world.watchers = watchers
 

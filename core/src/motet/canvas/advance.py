@@ -9,34 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
 import msgspec
 
-from motet.canvas.plan import FANOUT, Callback, Chain, Group, Leaf, Node, Part, Plan, Recover, page_key, span
+from motet.canvas.flow import NO_INPUT, PENDING, Fed, Flow, dispatch
+from motet.canvas.plan import Group, Leaf, Part, Plan, page_key
 from motet.canvas.records import (
     INPUT,
     ROOT,
     RUN,
     RunInfo,
     attempt_key,
-    barrier_key,
     claim_key,
-    closed_key,
     let_go,
+    lifetime,
     only,
     outcome_key,
-    parcel_id,
     single,
     splice_key,
 )
-from motet.message import VERSION, Key, Message, Order, Parcel, Place, Record, Ref, State, pack
-from motet.options import CONTROL, Lane
+from motet.message import Key, Message, Order, Parcel, Place, Record, Ref, pack
 from motet.outcome import Replaced
-from motet.program import UP, Arrive, Do, Flag, Guard, Once, Op, Open, Publish, Put, Retry
+from motet.program import Do, Guard, Once, Op, Publish, Put, Retry
 
 __all__ = [
     "NO_INPUT",
+    "PENDING",
     "Fed",
     "again",
     "begin",
@@ -44,39 +42,13 @@ __all__ = [
     "called",
     "close",
     "decided",
+    "dispatch",
     "expand",
     "later",
     "launch",
     "resume",
     "spliced",
 ]
-
-DIRECT = 32
-"""A group of at most so many leaves is started by the settlement that reaches it; a wider one by a message."""
-BY_VALUE = 64 * 1024
-"""Inputs of a group travel by value as long as all of them together stay below this (H2)."""
-NESTED = 16
-"""After so many barriers that one outcome may complete, a message carries on."""
-INLINE = 16 * 1024
-
-
-class Fed(msgspec.Struct, frozen=True, gc=False):
-    """An input: its bytes, where it can be read, or both."""
-
-    value: bytes | None = None
-    source: Ref | None = None
-
-    def shared_by(self, members: int) -> Fed:
-        """Return the form that so many messages may carry."""
-        if self.value is not None and self.source is not None and len(self.value) * members > BY_VALUE:
-            return Fed(source=self.source)
-        return self
-
-
-NO_INPUT = Fed()
-
-Decided: TypeAlias = tuple[Place, State, Fed]
-Next: TypeAlias = tuple[Place, Fed]
 
 
 def launch(
@@ -87,24 +59,21 @@ def launch(
     With its only `page` given, that is stored and the first nodes start at once. Otherwise the pages are there
     already, or travel with the message that asks a worker to begin.
     """
-    flow = _Flow(plan, now)
+    flow = Flow(plan, now)
     ops: list[Op] = [Once(claim_key(plan.run), pack(info))] if info.given else []
     ops.append(Once(Key(plan.run, RUN), pack(info)))
     if page is not None:
         ops.append(Put(page_key(plan.run, "", 0), page))
         if due is None:
             return ops + flow.begin("", NO_INPUT)
-    return [*ops, start(plan, now, due)]
-
-
-def start(plan: Plan, now: datetime, due: datetime | None = None) -> Publish:
-    """Ask a worker to begin a run; the plan travels along when it is small."""
-    return Publish((_Flow(plan, now).order(Order.START, Place("", 0), due=due),))
+    # The plan travels along when it is small. Of two clients that submit the same id, one may be late with its message.
+    begun = Flow(plan, now).order(Order.START, ROOT, due=due)
+    return [*ops, Publish((msgspec.structs.replace(begun, suspect=info.given),))]
 
 
 def begin(plan: Plan, message: Message, now: datetime) -> list[Op]:
     """Begin a run as its start message says, unless it was closed before."""
-    flow = _Flow(plan, now)
+    flow = Flow(plan, now)
     ops: list[Op] = []
     if message.plan:
         ops.append(Put(page_key(plan.run, "", 0), message.plan))
@@ -127,14 +96,14 @@ def called(plan: Plan, now: datetime) -> Parcel:
     root = Place("", 0)
     leaf = plan.node(root)
     assert isinstance(leaf, Leaf)
-    return _Flow(plan, now).call(root, leaf, NO_INPUT)
+    return Flow(plan, now).call(root, leaf, NO_INPUT)
 
 
 def decided(plan: Plan, place: Place, record: Record, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Say what a node's outcome does: record it, then tell its scopes and whatever waits for it."""
     if place == ROOT and (header := single(plan)) is not None:
         return [only(plan.run, header, record), *spawned, *let_go(plan.run, header)]
-    flow = _Flow(plan, now)
+    flow = Flow(plan, now)
     ops: list[Op] = [flow.once(place, record)]
     flow.guard(ops, place)
     ops += spawned
@@ -152,7 +121,7 @@ def later(ops: Sequence[Op], due: datetime) -> list[Op]:
 
 def resume(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
     """Carry on from a node that is decided: `decided` stops at 16 barriers deep and leaves the rest to this."""
-    flow = _Flow(plan, now)
+    flow = Flow(plan, now)
     ops: list[Op] = []
     flow.guard(ops, place)
     flow.run(ops, (place, record.state, flow.fed_by(place, record)))
@@ -160,339 +129,90 @@ def resume(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
 
 
 def close(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
-    """End a node early: cancelled, or out of time. Whatever is queued or running in it continues nothing."""
-    return [*decided(plan, place, record, now), *_Flow(plan, now).shut(place)]
+    """End a node early: cancelled, or out of time. Whatever is queued or running in it continues nothing.
+
+    A node may be cancelled before what is around it has begun: its groups must be open for it to arrive.
+    """
+    flow = Flow(plan, now)
+    around = [(outer, plan.node(outer)) for outer in plan.above(place)]
+    opened = [flow.opening(outer, node) for outer, node in around if isinstance(node, Group | Part)]
+    return [*opened, *decided(plan, place, record, now), *flow.shut(place)]
 
 
 def expand(plan: Plan, place: Place, fed: Fed, now: datetime) -> list[Op]:
     """Open the barrier of a group, or of a part of one, and start what is below."""
     ops: list[Op] = []
-    flow = _Flow(plan, now)
+    flow = Flow(plan, now)
     flow.guard(ops, place, itself=True)
     flow.open(ops, place, plan.node(place), fed)
     return ops
 
 
-def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
-    """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages."""
+def spliced(
+    plan: Plan,
+    place: Place,
+    replaced: Replaced,
+    now: datetime,
+    spawned: Sequence[Op] = (),
+    *,
+    suspect: bool = False,
+) -> list[Op]:
+    """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages.
+
+    Nothing takes the place of a leaf whose outcome is recorded. Who is `suspect` may be the only one left to tell
+    of that outcome: a message sees to it.
+    """
     run = plan.run
     for number, raw in enumerate(replaced.pages):
         plan.add(replaced.segment, number, raw)
-    ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
-    ops += keep_whole(plan)
+    ops = keep_whole(plan, now)
+    ops += [Put(Key(run, name), value) for name, value in replaced.values]
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
-    ops.append(Once(splice_key(run, place), replaced.segment.encode()))
-    return [*ops, *spawned, *enter_splice(plan, place, replaced.segment, now)]
+    named = Once(splice_key(run, place), replaced.segment.encode())
+    entered = enter_splice(plan, place, replaced.segment, now, spawned)
+    ops.append(Do([Guard((outcome_key(run, place),)), named, *entered]))
+    if suspect:
+        again = Flow(plan, now).order(Order.RESUME, place)
+        ops.append(Publish((msgspec.structs.replace(again, suspect=True),)))
+    return ops
 
 
-def keep_whole(plan: Plan) -> list[Op]:
-    """Keep the plan of a run that was a single call until now: more than one record is swept as a whole."""
+def keep_whole(plan: Plan, now: datetime) -> list[Op]:
+    """Keep the plan of a run that was a single call until now: more than one record is swept as a whole.
+
+    A janitor removes it if the call comes to something else in the end, because this settlement broke off.
+    """
     header = single(plan)
     if header is None:
         return []
     page = msgspec.structs.replace(plan.page("", 0), header=msgspec.structs.replace(header, given=True))
     raw = pack(page)
     plan.add("", 0, raw)
-    return [Put(page_key(plan.run, "", 0), raw)]
+    due = now + PENDING + timedelta(seconds=header.ttl)
+    janitor = Flow(plan, now).order(Order.JANITOR, ROOT, due=due)
+    return [Publish((janitor,)), Put(page_key(plan.run, "", 0), raw)]
 
 
-def enter_splice(plan: Plan, place: Place, segment: str, now: datetime) -> list[Op]:
+def enter_splice(plan: Plan, place: Place, segment: str, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Start the term that a leaf's splice record names."""
-    flow = _Flow(plan, now)
+    flow = Flow(plan, now)
     ops: list[Op] = []
     flow.guard(ops, place, itself=True)
-    return ops + flow.begin(segment, NO_INPUT)
+    return [*ops, *spawned, *flow.begin(segment, NO_INPUT)]
 
 
 def again(plan: Plan, place: Place, message: Message, due: datetime, now: datetime) -> list[Op]:
-    """Park the next attempt of a leaf, once, unless it is decided or out of scope by now."""
-    flow = _Flow(plan, now)
+    """Park the next attempt of a leaf, once, unless it is decided or out of scope by now.
+
+    The mark of it is swept with its run; a single call is not swept, so that there the mark expires by itself.
+    """
+    flow = Flow(plan, now)
     attempt = message.attempt + 1
     leaf = plan.node(place)
     assert isinstance(leaf, Leaf)
     following = msgspec.structs.replace(message, attempt=attempt)
     parcel = flow.parcel(following, plan.profile(place, leaf).lane, due if due > now else None)
     keys = (outcome_key(plan.run, place), *flow.closed(place))
-    return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel)]
-
-
-class _Flow:
-    """One walk through a plan; `Decided` and `Next` alternate until nothing more happens at once.
-
-    `timed` says that an op holds a time that depends on the very moment. The sweep's depends on the second only, so
-    that what happens when a barrier completes is worked out once a second, and not again for each of its members.
-    """
-
-    def __init__(self, plan: Plan, now: datetime) -> None:
-        self.plan = plan
-        self.moment = now
-        self.timed = False
-        self.depth = 0
-
-    @property
-    def now(self) -> datetime:
-        """The moment of the walk."""
-        self.timed = True
-        return self.moment
-
-    @property
-    def second(self) -> datetime:
-        """The second in which that falls."""
-        return self.moment.replace(microsecond=0)
-
-    def after(self, seconds: float) -> datetime | None:
-        """When a wait that begins now is over; None when there is none."""
-        return self.now + timedelta(seconds=seconds) if seconds > 0 else None
-
-    def run(self, ops: list[Op], step: Decided | None) -> None:
-        """Leave decided nodes and enter the next ones; a loop, because a chain may hold 5,000 empty groups."""
-        while step is not None:
-            following = self.leave(ops, *step)
-            step = self.enter(ops, *following) if following else None
-
-    def begin(self, segment: str, fed: Fed) -> list[Op]:
-        """Enter the root of a segment."""
-        ops: list[Op] = []
-        self.run(ops, self.enter(ops, Place(segment, 0), fed))
-        return ops
-
-    def fed_by(self, place: Place, record: Record) -> Fed:
-        """Say how the outcome of a node is handed on: small values as they are, the rest by reference."""
-        source = record.source or Ref(self.plan.run, place.segment, place.number)
-        if record.error is not None:
-            error = pack(record.error)
-            return Fed(error if len(error) <= INLINE else None, source)
-        return Fed(record.value, source)
-
-    def once(self, place: Place, record: Record) -> Once:
-        """Write an outcome; the root of a single call expires by itself, everything else is swept."""
-        if self.plan.node(place).up >= 0:
-            return Once(outcome_key(self.plan.run, place), pack(record))
-        header = self.plan.header(place.segment)
-        is_root = header.parent is None
-        if is_root and single(self.plan) is not None:
-            return only(self.plan.run, header, record)
-        if is_root and header.discard and record.value is not None:
-            record = Record(record.state, at=record.at)
-        return Once(outcome_key(self.plan.run, place), pack(record), None, is_root)
-
-    def closed(self, place: Place, *, itself: bool = False) -> tuple[Key, ...]:
-        """Name the marks that would stop this node: those of every scope around it."""
-        first = place if itself else self.plan.up(place)
-        if first is None:
-            return ()
-        keys = self.plan.marks.get(first)
-        if keys is None:
-            around = (first, *self.plan.above(first))
-            keys = self.plan.marks[first] = tuple(closed_key(self.plan.run, outer) for outer in around)
-        return keys
-
-    def guard(self, ops: list[Op], place: Place, *, itself: bool = False) -> None:
-        """Stop here if a scope around the node has been closed."""
-        if keys := self.closed(place, itself=itself):
-            ops.append(Guard(keys))
-
-    # Leaving: a decided node tells what is around it.
-
-    def leave(self, ops: list[Op], place: Place, state: State, fed: Fed) -> Next | None:
-        """Fire callbacks, then walk outwards to the next node to start, or to a barrier, or to the end of the run."""
-        while True:
-            node = self.plan.node(place)
-            self.call_back(ops, node, state, fed)
-            outside = self.plan.up(place)
-            if outside is None:
-                self.end(ops)
-                return None
-            outer = self.plan.node(outside)
-            match outer:
-                case Group() | Part():
-                    ok, err = self.completions(outside)
-                    key = barrier_key(self.plan.run, outside)
-                    ops.append(Arrive(key, node.slot, int(state != State.OK), ok, err))
-                    return None
-                case Chain(count=count) if state == State.OK and node.slot + 1 < count:
-                    return Place(place.segment, place.number + span(node)), fed
-                case Recover() if state == State.ERR and node.slot == 0:
-                    return Place(place.segment, place.number + span(node)), fed
-                case Leaf():
-                    fed = self.kept(place, state, fed)
-                case _:
-                    pass
-            ops.append(self.once(outside, self.passed_on(state, fed, place)))
-            place = outside
-
-    def kept(self, place: Place, state: State, fed: Fed) -> Fed:
-        """The value of a spliced leaf: that of its replacement, or its own when it only waited for children."""
-        kept = self.plan.header(place.segment).kept
-        return fed if kept is None or state != State.OK else Fed(kept, None)
-
-    def passed_on(self, state: State, fed: Fed, inner: Place) -> Record:
-        """The record of a node whose outcome is that of one inside it: by reference, whatever its size."""
-        if fed.source is None and fed.value is not None:
-            return Record(state, fed.value)
-        return Record(state, source=Ref(self.plan.run, inner.segment, inner.number))
-
-    def completions(self, place: Place) -> tuple[Sequence[Op], Sequence[Op]]:
-        """What happens when a barrier completes, well or not; shared, so that d nested groups give 2 d branches."""
-        key = place, self.depth
-        if (known := self.plan.completions.get(key)) is not None:
-            ok, err, second, moment = known
-            if second == self.second and moment in (None, self.moment):
-                self.timed = self.timed or moment is not None
-                return ok, err
-        before, self.timed = self.timed, False
-        ok, err = self.completed(place, State.OK), self.completed(place, State.ERR)
-        self.plan.completions[key] = ok, err, self.second, self.moment if self.timed else None
-        self.timed = self.timed or before
-        return ok, err
-
-    def completed(self, place: Place, state: State) -> list[Op]:
-        ops: list[Op] = []
-        node = self.plan.node(place)
-        if isinstance(node, Part):
-            outside = self.plan.up(place)
-            assert outside is not None
-            ok, err = self.completions(outside)
-            ops.append(Arrive(barrier_key(self.plan.run, outside), node.slot, UP, ok, err))
-            return ops
-        fed = Fed(source=Ref(self.plan.run, place.segment, place.number))
-        ops.append(self.once(place, Record(state, source=fed.source)))
-        if self.depth >= NESTED:
-            ops.append(Publish((self.order(Order.RESUME, place),)))
-            return ops
-        self.depth += 1
-        self.run(ops, (place, state, fed))
-        self.depth -= 1
-        if isinstance(node, Group) and node.fast and state == State.ERR:
-            ops.append(Do(self.shut(place)))
-        return ops
-
-    def shut(self, place: Place) -> list[Op]:
-        """Close a scope: no settlement continues inside, and workers drop what is queued of it."""
-        last = place.number + span(self.plan.node(place)) - 1
-        return [
-            Put(closed_key(self.plan.run, place), b""),
-            Flag(self.plan.run, place.segment, place.number, last),
-        ]
-
-    def call_back(self, ops: list[Op], node: Node, state: State, fed: Fed) -> None:
-        """Start the callbacks of a scope, before the parent is told; each is a run of its own (H4)."""
-        if node.scope is None or state == State.CANCELLED:
-            return
-        for callback in node.scope.on_success if state == State.OK else node.scope.on_failure:
-            if fed.value is None:
-                # The input is a record of this run: its sweep waits until the callback's run has ended.
-                ops.append(Put(Key(self.plan.run, f"k.{callback.run}"), b""))
-            ops.append(Do(self.callback(callback, fed)))
-
-    def callback(self, callback: Callback, fed: Fed) -> list[Op]:
-        if fed.value is not None:
-            fed = Fed(fed.value)
-        plan = Plan(callback.run)
-        for number, raw in enumerate(callback.pages):
-            plan.add("", number, raw)
-        flow = _Flow(plan, self.moment)
-        if callback.plain is not None:
-            ops = flow.begin("", fed)
-            self.timed = self.timed or flow.timed
-            return ops
-        header = plan.header("")
-        created = self.second.timestamp()
-        info = RunInfo(header.name, header.size, header.leaves, created, header.ttl, origin=self.plan.run)
-        ops = [Put(page_key(callback.run, "", number), raw) for number, raw in enumerate(callback.pages)]
-        ops.append(Put(Key(callback.run, RUN), pack(info)))
-        return [*ops, Publish((flow.order(Order.START, Place("", 0), fed),))]
-
-    def end(self, ops: list[Op]) -> None:
-        """The root is decided: let go of the run that this one read from, and have the records swept in time."""
-        header = self.plan.header("")
-        ops += let_go(self.plan.run, header)
-        if single(self.plan) is None:
-            due = self.second + timedelta(seconds=header.ttl + 1)
-            ops.append(Publish((self.order(Order.SWEEP, Place("", 0), due=due),)))
-
-    # Entering: a node starts.
-
-    def enter(self, ops: list[Op], place: Place, fed: Fed) -> Decided | None:
-        """Start a node; return it when there is nothing to wait for."""
-        node = self.plan.node(place)
-        while True:
-            fed = NO_INPUT if node.drop else fed
-            if node.scope is not None and node.scope.within is not None:
-                due = self.after(node.scope.within)
-                ops.append(Publish((self.order(Order.TIMEOUT, place, due=due),)))
-            match node:
-                case Leaf():
-                    ops.append(Publish((self.call(place, node, fed),)))
-                    return None
-                case Part():
-                    ops.append(Publish((self.order(Order.EXPAND, place, fed),)))
-                    return None
-                case Group():
-                    return self.enter_group(ops, place, node, fed)
-                case Chain(count=0):
-                    # It hands on what it was given, be it nothing; its own value is then None.
-                    value = NIL if fed == NO_INPUT else fed.value
-                    ops.append(self.once(place, Record(State.OK, value, None if value else fed.source)))
-                    return place, State.OK, fed
-                case Chain() | Recover():
-                    pass
-            place = Place(place.segment, place.number + 1)
-            node = self.plan.node(place)
-
-    def enter_group(self, ops: list[Op], place: Place, node: Group, fed: Fed) -> Decided | None:
-        if node.members == 0:
-            ops.append(self.once(place, Record(State.OK, EMPTY)))
-            return place, State.OK, Fed(EMPTY)
-        if node.span <= DIRECT:
-            self.open(ops, place, node, fed)
-        else:
-            ops.append(Publish((self.order(Order.EXPAND, place, fed),)))
-        return None
-
-    def open(self, ops: list[Op], place: Place, node: Node, fed: Fed) -> None:
-        """Open a barrier, then start its members; a member that is decided at once arrives at once."""
-        assert isinstance(node, Group | Part)
-        allowed = node.max_failed if isinstance(node, Group) else 0
-        ops.append(Open(barrier_key(self.plan.run, place), node.count, allowed, node.fast))
-        fed = fed.shared_by(node.members if isinstance(node, Group) else FANOUT)
-        first = node.first if isinstance(node, Part) else 0
-        leaves: list[Parcel] = []
-        for number, (child, below) in enumerate(self.plan.children(place, node)):
-            later = node.stagger * (first + number)
-            if isinstance(below, Leaf) and below.scope is None:
-                leaves.append(self.call(child, below, NO_INPUT if below.drop else fed, later))
-                continue
-            branch: list[Op] = []
-            inner = (
-                _Flow(self.plan, self.now + timedelta(seconds=later)) if later and not isinstance(below, Part) else self
-            )
-            inner.run(branch, inner.enter(branch, child, fed))
-            ops.append(Do(branch))
-        if leaves:
-            ops.append(Publish(tuple(leaves)))
-
-    # Messages.
-
-    def call(self, place: Place, leaf: Leaf, fed: Fed, later: float = 0.0) -> Parcel:
-        """The message that runs a leaf."""
-        profile = self.plan.profile(place, leaf)
-        inline = self.plan.inline.get(place.segment, b"")
-        fed = NO_INPUT if leaf.feed is None else fed
-        source = None if fed.value is not None else fed.source
-        message = Message(VERSION, Order.RUN, self.plan.run, place.segment, place.number, 1, fed.value, source, inline)
-        wait = profile.delay + later
-        return Parcel(parcel_id(message), profile.lane, pack(message), self.after(wait) if wait else None)
-
-    def order(self, order: Order, place: Place, fed: Fed = NO_INPUT, due: datetime | None = None) -> Parcel:
-        """An internal message about a node."""
-        inline = self.plan.inline.get(place.segment, b"")
-        message = Message(VERSION, order, self.plan.run, place.segment, place.number, 1, fed.value, fed.source, inline)
-        return self.parcel(message, CONTROL, due)
-
-    def parcel(self, message: Message, lane: Lane, due: datetime | None) -> Parcel:
-        return Parcel(parcel_id(message), lane, pack(message), due)
-
-
-NIL = b"\xc0"
-EMPTY = b"\x90"
+    header = single(plan) if place == ROOT else None
+    ttl = None if header is None else max(due - now, timedelta()) + lifetime(header.ttl)
+    return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel, ttl)]

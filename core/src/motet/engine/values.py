@@ -77,25 +77,31 @@ class Values:
         raise StateLost(run, f"the end of the references from node {place}")
 
     async def gathered(self, plan: Plan, place: Place, state: State) -> bytes | ErrorInfo:
-        """Gather a group: the list of its members' values, or its error with their errors as causes."""
-        members = [ended async for ended in self.members(plan, place)]
+        """Gather a group: the list of its members' values, or its error with their errors as causes.
+
+        Raises:
+            StateLost: A member's record is gone, of a group that has succeeded: its run is being swept.
+        """
+        members = [ended async for ended in self.members(plan, place, state == State.OK)]
         if state == State.OK:
             return array([each if isinstance(each, bytes) else pack(each) for each in members])
         path = await self.plans.ask(plan, lambda known: known.path(place))
         errors = (each for each in members if isinstance(each, ErrorInfo) and each.kind != Kind.STOPPED)
         return failures(errors, plan.run, path)
 
-    async def members(self, plan: Plan, place: Place) -> AsyncIterator[bytes | ErrorInfo]:
-        """Yield each member's value or error, in order; 256 records a read."""
+    async def members(self, plan: Plan, place: Place, whole: bool) -> AsyncIterator[bytes | ErrorInfo]:
+        """Yield each member's value or error, in order; 256 records a read. All of them have ended if it is `whole`."""
         children = await self.plans.ask(plan, lambda known: list(known.children(place, known.node(place))))
         parts = [child for child, node in children if isinstance(node, Part)]
         for part in parts:
-            async for ended in self.members(plan, part):
+            async for ended in self.members(plan, part, whole):
                 yield ended
         if parts:
             return
         keys = [outcome_key(plan.run, child) for child, _ in children]
         for (child, _), raw in zip(children, await self.store.get(keys), strict=True):
+            if raw is None and whole:
+                raise StateLost(plan.run, f"the outcome of node {child}")
             if raw is None:
                 # The group was decided early: this member was stopped, or is not wanted any more.
                 yield ErrorInfo(kind=Kind.STOPPED, run=plan.run, node=str(child), message="stopped with its group")
