@@ -46,9 +46,9 @@ WORKER = """
 """
 
 
-def work(path: Path, points: str) -> int:
+def work(path: Path, points: str, script: str = WORKER) -> int:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(WORKER), f"sqlite:///{path}?synchronous=normal", str(STEPS)],
+        [sys.executable, "-c", textwrap.dedent(script), f"sqlite:///{path}?synchronous=normal", str(STEPS)],
         check=False,
         timeout=15,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MOTET_FAILPOINTS": points},
@@ -73,3 +73,61 @@ async def test_p5_a_kill_at_any_point_repeats_to_the_same_state(path: Path, conn
         assert sorted(barrier.arrived) == list(range(STEPS))
         assert await backend.transport.queues() == []
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["motet.db"]
+
+
+DYING = """
+    import sys, anyio, motet_sqlite
+    from datetime import UTC, datetime, timedelta
+    from motet.message import DeadLetter, Key, Parcel
+    from motet.options import Lane
+    from motet.outcome import ErrorInfo
+    from motet.ports import Admission, Entry, Lock, Rule, Schedule, Settings, Settlement
+    from motet.program import Bury, Put
+    LANE = Lane("q", "small", 1)
+    MINUTE = timedelta(minutes=1)
+    async def main():
+        async with motet_sqlite.open(sys.argv[1], Settings(lease=timedelta(seconds=0.3))) as backend:
+            due = datetime(2026, 1, 1, tzinfo=UTC)
+            await backend.schedules.save(Schedule("s", due))
+            await backend.schedules.fire("s", due, None, [Parcel("run:0", LANE, b"")])
+            [delivery] = await backend.transport.receive([LANE], 1, timedelta(seconds=1))
+            await backend.locks.acquire([Lock("m", "mutex")], "o", MINUTE)
+            letter = DeadLetter("run:0", LANE, "t", b"", ErrorInfo(kind="timeout"), due)
+            program = [Put(Key("run", "v"), b"1"), Bury(letter)]
+            await backend.settler.settle([Entry(program, delivery, Settlement("run", "", 0, 1, None, "o"))])
+            await backend.deadletters.replay([("run:0", Parcel("again:0", LANE, b""))])
+            first, second = (Admission("k", Rule.KEEP_LAST, Parcel(f"{n}:0", LANE, b""), MINUTE) for n in "xy")
+            await backend.transport.admit([first])
+            await backend.transport.admit([second])
+    anyio.run(main)
+"""
+
+
+async def states(connect: Connect) -> tuple[object, ...]:
+    """Read what the steps of DYING, which never happen by halves, have left."""
+    async with connect() as backend:
+        [schedule] = await backend.schedules.get(["s"])
+        fired = schedule is not None and schedule.due is None
+        letters = await backend.deadletters.get(["run:0"])
+        where = await backend.transport.find(["run", "again", "x", "y"])
+        [settled, lost] = await backend.store.get([Key("run", "v"), Key("x", "o.0")])
+        assert fired == (where[0] is not None or settled is not None)
+        assert (settled is not None) == (letters[0] is not None or where[1] is not None)
+        assert not (settled and await backend.locks.held("m"))
+        assert not (letters[0] and where[1])
+        assert (lost is not None) == (where[3] is not None) and not (where[2] and where[3])
+        return fired, settled, letters[0] is None, *where
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+async def test_p5_a_kill_leaves_no_step_of_any_port_half_done(path: Path, connect: Connect) -> None:
+    seen: set[tuple[object, ...]] = set()
+    for count in range(1, 9):
+        for point in ("before_commit", "after_commit"):
+            for file in path.parent.glob("motet.db*"):
+                if file.is_file():
+                    file.unlink()
+            assert work(path, f"{point}=kill@{count}", DYING) == -9, "the point was not reached"
+            seen.add(await states(connect))
+
+    assert len(seen) >= 5

@@ -38,12 +38,16 @@ WAITER = """
     async def main(url, mode):
         async with motet_sqlite.open(url, Settings()) as backend:
             async with backend.signals.subscribe("run") as wakeups:
+                cursor, _ = await backend.events.read(None, 1, timedelta())
                 for _ in range(5):
                     print("ready", flush=True)
                     if mode == "receive":
                         taken = await backend.transport.receive([Lane("q", "small", 1)], 10, LONG)
                         print(time.monotonic(), flush=True)
                         await backend.transport.ack(taken)
+                    elif mode == "events":
+                        cursor, _ = await backend.events.read(cursor, 10, LONG)
+                        print(time.monotonic(), flush=True)
                     else:
                         await wakeups.wait(LONG)
                         print(time.monotonic(), flush=True)
@@ -70,7 +74,7 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-@pytest.mark.parametrize("mode", ["receive", "wait"])
+@pytest.mark.parametrize("mode", ["receive", "wait", "events"])
 async def test_m6_another_process_wakes_within_50_ms(path: Path, connect: Connect, mode: str) -> None:
     delays = []
     async with connect() as backend:
@@ -80,6 +84,8 @@ async def test_m6_another_process_wakes_within_50_ms(path: Path, connect: Connec
                 await anyio.sleep(0.11)
                 if mode == "receive":
                     await backend.transport.publish([Parcel(f"run:{number}", LANE, b"")])
+                elif mode == "events":
+                    await backend.events.emit([b"event"])
                 else:
                     await backend.settler.settle([Entry([Once(Key("run", f"o.{number}"), b"", ends=True)])])
                 decided = time.monotonic()
@@ -110,6 +116,16 @@ async def test_m6_a_process_without_sockets_polls(connect: Connect, monkeypatch:
         await anyio.sleep(0.1)
         with anyio.fail_after(0.8):
             await sender.transport.publish([Parcel("run:1", LANE, b"")])
+
+
+async def test_e3_events_are_found_without_the_sockets(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motet_sqlite.wake.SUPPORTED", False)
+    async with connect() as sender, connect() as reader, anyio.create_task_group() as group:
+        cursor, _ = await reader.events.read(None, 1, timedelta())
+        group.start_soon(reader.events.read, cursor, 1, LONG)
+        await anyio.sleep(0.1)
+        with anyio.fail_after(0.8):
+            await sender.events.emit([b"event"])
 
 
 async def test_m6_a_receiver_that_has_no_use_for_a_byte_passes_it_on(connect: Connect) -> None:

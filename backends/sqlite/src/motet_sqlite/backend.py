@@ -8,14 +8,18 @@ from contextlib import asynccontextmanager
 import anyio
 
 from motet.capabilities import Capabilities
-from motet.errors import NotSupported
-from motet.ports import Locks, Settings
+from motet.ports import Backend, Settings
+from motet_sqlite.deadletters import SqliteDeadLetters
 from motet_sqlite.desk import Desk
+from motet_sqlite.events import SqliteEvents
 from motet_sqlite.location import Location, locate
+from motet_sqlite.locks import SqliteLocks
+from motet_sqlite.schedules import SqliteSchedules
 from motet_sqlite.settler import SqliteSettler
 from motet_sqlite.store import SqliteStore
 from motet_sqlite.timers import SqliteTimers
 from motet_sqlite.transport import SqliteTransport
+from motet_sqlite.workers import SqliteWorkers
 
 __all__ = ["SqliteBackend", "open"]
 
@@ -47,16 +51,19 @@ class SqliteBackend:
 
     def __init__(self, location: Location, settings: Settings) -> None:
         self.desk = Desk(location, settings)
-        self.capabilities = Capabilities(name="sqlite", shared=True, atomic=True, lease=True, durable=True)
+        self.capabilities = Capabilities(
+            name="sqlite", shared=True, atomic=True, lease=True, locks=True, events=True, durable=True
+        )
         self.transport = SqliteTransport(self.desk, location, settings)
         self.store = SqliteStore(self.desk)
         self.timers = SqliteTimers(self.desk)
         self.signals = self.desk.signals
         self.settler = SqliteSettler(self.desk)
-
-    @property
-    def locks(self) -> Locks:
-        raise NotSupported("locks", "sqlite")
+        self.schedules = SqliteSchedules(self.desk)
+        self.deadletters = SqliteDeadLetters(self.desk)
+        self.workers = SqliteWorkers(self.desk)
+        self.locks = SqliteLocks(self.desk)
+        self.events = SqliteEvents(self.desk, settings.clock)
 
     async def close(self) -> None:
         """Close both connections, or, in a forked child, neither: SQLite would take the parent's locks away."""
@@ -65,3 +72,6 @@ class SqliteBackend:
             return
         self.transport.leases.close()
         await self.desk.close()
+
+
+_: type[Backend] = SqliteBackend

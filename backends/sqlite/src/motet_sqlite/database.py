@@ -11,16 +11,29 @@ from typing import Any
 
 import msgspec
 
+from motet_sqlite.tables import NAMES
+from motet_sqlite.values import text
+
 __all__ = ["Database", "array", "is_busy"]
 
+NUL = "\\u0000"
 CHUNKS = (64, 16, 4, 1)
 """Rows per INSERT. Every statement lets go of the GIL once, and a busy loop keeps it for up to 5 ms; 64 rows in one
 statement take 3 us each, one by one 6 to 12 us."""
 
 
 def array(values: Iterable[int | str]) -> str:
-    """Write values for `IN (SELECT value FROM json_each(?))`: one statement text for any number of them."""
-    return msgspec.json.encode(list(values)).decode()
+    """Write values for `IN (SELECT value FROM json_each(?))`: one statement text for any number of them.
+
+    Raises:
+        UsageError: One of them has a NUL, where SQLite's JSON ends a text.
+    """
+    listed = list(values)
+    written = msgspec.json.encode(listed).decode()
+    if NUL in written:
+        for value in listed:
+            text(str(value))
+    return written
 
 
 SHORTEST, LONGEST = 0.0002, 0.001
@@ -40,8 +53,7 @@ class _Bound(dict[str, str]):
         self.number = number
 
     def __missing__(self, sql: str) -> str:
-        names = ("message", "record", "barrier", "flag", "paused")
-        self[sql] = bound = sql.format(**{name: f"{name}_{self.number}" for name in names})
+        self[sql] = bound = sql.format(**{name: f"{name}_{self.number}" for name in NAMES})
         return bound
 
 

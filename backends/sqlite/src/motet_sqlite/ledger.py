@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 
 from motet.failpoints import hit
-from motet.message import Key, Parcel
+from motet.message import DeadLetter, Key, Parcel, pack
 from motet.ports import Barrier, Delivery, Entry, Reply
 from motet.program import (
     Arrival,
     Arrive,
+    Bury,
     Do,
     Drop,
     Flag,
@@ -30,10 +31,12 @@ from motet.program import (
     carry_out,
 )
 from motet_sqlite.database import Database, array
+from motet_sqlite.holders import release
+from motet_sqlite.values import blob, lane_name, micros, refuse, text
 
 __all__ = ["RUN", "SEPARATOR", "Ledger", "Slots", "bounds", "flat", "seat"]
 
-SEPARATOR = "\x1f"
+SEPARATOR, NUL = "\x1f", "\0"
 RUN = "r"
 MARK = b"1"
 SOON = 0.3
@@ -41,8 +44,16 @@ SOON = 0.3
 
 
 def flat(key: Key) -> str:
-    """Return the form in which a key is stored."""
-    return f"{key[0]}{SEPARATOR}{key[1]}"
+    """Return the form in which a key is stored.
+
+    Raises:
+        UsageError: It would be that of another key, or could not be asked for.
+    """
+    run, name = key
+    stored = run + SEPARATOR + name
+    if SEPARATOR in run or NUL in stored:
+        refuse("key", key)
+    return stored
 
 
 def bounds(run: str) -> tuple[str, str]:
@@ -104,6 +115,8 @@ class Ledger:
         self._parcels: list[tuple[object, ...]] = []
         self._flags: list[tuple[object, ...]] = []
         self._acked: list[int] = []
+        self._letters: list[tuple[object, ...]] = []
+        self._released: set[str] = set()
 
     # Reading ahead: one statement for all that a batch is sure to ask.
 
@@ -176,6 +189,8 @@ class Ledger:
 
     def put(self, op: Once | Put) -> None:
         """Write, whatever was there."""
+        if type(op.value) is not bytes:
+            refuse("record's value", op.value)
         expires = None if op.ttl is None else self.now + op.ttl.total_seconds()
         self._records[op.key] = op.value
         self._written[op.key] = (op.value, expires)
@@ -211,11 +226,23 @@ class Ledger:
             if due is None or due < self.now + SOON:
                 self.ready += 1
             suspect = parcel.suspect or due is not None
-            self._parcels.append((parcel.id, str(parcel.lane), int(due is not None), parcel.body, due, suspect))
+            if type(parcel.body) is not bytes or type(parcel.id) is not str:
+                refuse("parcel", parcel)
+            self._parcels.append((parcel.id, lane_name(parcel.lane), int(due is not None), parcel.body, due, suspect))
 
     def flag(self, op: Flag) -> None:
         """Note a cancelled scope."""
         self._flags.append((op.run, op.segment, op.first, op.last, self.now))
+
+    def bury(self, letter: DeadLetter) -> None:
+        """Keep a dead letter, unless one of its id is there (X2)."""
+        about = (letter.lane.queue, text(letter.task), text(letter.error.kind))
+        blob(letter.body)
+        self._letters.append((text(letter.id), micros(letter.at), *about, pack(letter)))
+
+    def let_go(self, owner: str) -> None:
+        """Release an owner's locks."""
+        self._released.add(text(owner))
 
     def holds(self, delivery: Delivery) -> bool:
         """Say whether a delivery is still its worker's. A lease that ran out, but that nobody noticed, still holds."""
@@ -241,8 +268,11 @@ class Ledger:
         if entry.delivery is not None and not self.holds(entry.delivery):
             return Reply(lost=True)
         conflicts = carry_out(entry.program, self._step)
-        if entry.delivery is not None and not conflicts:
-            self.forget(entry.delivery)
+        if not conflicts:
+            if entry.delivery is not None:
+                self.forget(entry.delivery)
+            if entry.settlement is not None and entry.settlement.release:
+                self.let_go(entry.settlement.release)
         return Reply(conflicts)
 
     def _step(self, op: Op) -> Any:
@@ -272,6 +302,8 @@ class Ledger:
                 self.drop(op.key)
             case Flag():
                 self.flag(op)
+            case Bury():
+                self.bury(op.letter)
             case Do():
                 raise TypeError("walk opens branches itself")
         return None
@@ -279,7 +311,7 @@ class Ledger:
     # Writing.
 
     def flush(self) -> None:
-        """Write what is owed, so that statements after this see it."""
+        """Write what is owed, so that statements after this see it; then nothing is."""
         database = self.database
         if self._dropped:
             database.change(
@@ -293,7 +325,7 @@ class Ledger:
         database.insert(
             "INSERT INTO {barrier} (key, size, max_failed, fast, failed, arrived)",
             "ON CONFLICT (key) DO UPDATE SET failed = excluded.failed, arrived = excluded.arrived",
-            [slots.row(flat(key)) for key, slots in self._barriers.items() if slots is not None and slots.changed],
+            self._barrier_rows(),
         )
         database.insert(
             "INSERT INTO {message} (id, lane, state, body, due, suspect)",
@@ -301,10 +333,33 @@ class Ledger:
             self._parcels,
         )
         database.insert("INSERT INTO {flag} (run, segment, first, last, at)", "", self._flags)
+        database.insert(
+            "INSERT INTO {letter} (id, at, queue, task, kind, content)", "ON CONFLICT (id) DO NOTHING", self._letters
+        )
+        if self._released:
+            release(database, self._released)
         # Last, so that a program which publishes the id it settles changes nothing, as everywhere (T10).
         if self._acked:
             sql = "DELETE FROM {message} WHERE seq IN (SELECT value FROM json_each(?))"
             database.change(sql, array(self._acked))
+        for owed in (
+            self._dropped,
+            self._written,
+            self._parcels,
+            self._flags,
+            self._letters,
+            self._released,
+            self._acked,
+        ):
+            owed.clear()
+
+    def _barrier_rows(self) -> list[tuple[object, ...]]:
+        rows: list[tuple[object, ...]] = []
+        for key, slots in self._barriers.items():
+            if slots is not None and slots.changed:
+                rows.append(slots.row(flat(key)))
+                slots.changed = False
+        return rows
 
     def _record_rows(self) -> list[tuple[object, ...]]:
         """Number new runs, so that they can be listed by age."""

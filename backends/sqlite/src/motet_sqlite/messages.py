@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import lru_cache
 
 import attrs
 
@@ -14,12 +13,14 @@ from motet.ports import Delivery, QueueInfo
 from motet_sqlite.database import Database, array
 from motet_sqlite.ledger import seat
 from motet_sqlite.uptime import boot, uptime
+from motet_sqlite.values import lane_name, lane_of
 
 __all__ = [
     "Agenda",
     "agenda",
     "cancel",
     "find",
+    "move",
     "pause",
     "queues",
     "release",
@@ -53,13 +54,6 @@ COUNTS = (
 """Ready, held, parked: each by an index of its own."""
 
 
-@lru_cache(4096)
-def lane_of(name: str) -> Lane:
-    """Read the stored form of a lane; neither a queue nor a size has a colon in it."""
-    queue, size, priority = name.split(":")
-    return Lane(queue, size, int(priority))
-
-
 @attrs.frozen
 class Agenda:
     """When time alone will make work ready: the next due time (wall), and the next end of a lease (uptime)."""
@@ -91,13 +85,13 @@ def agenda(database: Database) -> Agenda:
     return Agenda(due, 0.0 if before or behind else lease)
 
 
-def waiting(database: Database, lanes: Sequence[Lane]) -> list[Lane]:
-    """Return those of the lanes that have something to deliver, in their order."""
-    paused = {queue for (queue,) in database.rows("SELECT queue FROM {paused}")}
+def waiting(database: Database, lanes: Sequence[Lane], *, paused: bool) -> list[Lane]:
+    """Return those of the lanes that have something to deliver, in their order; `paused` ones too."""
+    stopped: set[str] = set() if paused else {queue for (queue,) in database.rows("SELECT queue FROM {paused}")}
     rows = database.rows(
         "SELECT value FROM json_each(?) AS wanted"
         " WHERE EXISTS (SELECT 1 FROM {message} WHERE state = 0 AND lane = wanted.value) ORDER BY key",
-        array(str(lane) for lane in lanes if lane.queue not in paused),
+        array(lane_name(lane) for lane in lanes if lane.queue not in stopped),
     )
     return [lane_of(name) for (name,) in rows]
 
@@ -110,23 +104,24 @@ def turn(database: Database, now: float) -> int:
     return moved
 
 
-def take(database: Database, lanes: Sequence[Lane], limit: int, lease: timedelta) -> list[Delivery]:
+def take(database: Database, lanes: Sequence[Lane], limit: int, lease: timedelta, *, paused: bool) -> list[Delivery]:
     """Hold at most `limit` messages, lane by lane, the oldest first (T4)."""
     taken: list[Delivery] = []
     token = secrets.randbits(62) + 1
     until = uptime() + lease.total_seconds()
-    for lane in waiting(database, lanes):
+    for lane in waiting(database, lanes, paused=paused):
+        name = lane_name(lane)
         rows = database.rows(
             "SELECT seq, id, body, deliveries, suspect FROM {message} WHERE state = 0 AND lane = ?"
             " ORDER BY seq LIMIT ?",
-            str(lane),
+            name,
             limit - len(taken),
         )
         # The same rows again: nobody else writes meanwhile. A tenth faster than by list, or by RETURNING.
         sql = "UPDATE {message} SET state = 2, boot = ?, lease = ?, token = ? WHERE state = 0 AND lane = ? AND seq <= ?"
-        database.change(sql, boot(), until, token, str(lane), rows[-1][0])
-        for seq, name, body, deliveries, suspect in rows:
-            taken.append(Delivery(f"{seq}.{token}", name, lane, body, deliveries + 1, bool(suspect)))
+        database.change(sql, boot(), until, token, name, rows[-1][0])
+        for seq, each, body, deliveries, suspect in rows:
+            taken.append(Delivery(f"{seq}.{token}", each, lane, body, deliveries + 1, bool(suspect)))
         if len(taken) >= limit:
             break
     return taken
@@ -203,6 +198,19 @@ def pause(database: Database, queue: str, *, paused: bool) -> None:
         database.change("INSERT OR IGNORE INTO {paused} (queue) VALUES (?)", queue)
     else:
         database.change("DELETE FROM {paused} WHERE queue = ?", queue)
+
+
+def move(database: Database, source: str, target: str, limit: int) -> int:
+    """Bring ready messages into the same lanes of another queue, the oldest first; they keep their age."""
+    return database.change(
+        "UPDATE {message} SET lane = ? || substr(lane, ?) WHERE seq IN (SELECT seq FROM {message}"
+        " WHERE state = 0 AND lane >= ? AND lane < ? ORDER BY seq LIMIT ?)",
+        target,
+        len(source) + 1,
+        f"{source}:",
+        f"{source};",
+        limit,
+    )
 
 
 def queues(database: Database) -> list[QueueInfo]:

@@ -60,7 +60,7 @@ class Receivers:
         """Look, without a transaction: an idle poll writes nothing and takes 30 us."""
         self._agenda = messages.agenda(database)
         found = self._agenda.arrived(self.now()) or any(
-            messages.waiting(database, receiver.lanes) for receiver in self.waiting
+            messages.waiting(database, receiver.lanes, paused=receiver.paused) for receiver in self.waiting
         )
         if not found:
             self._looked()
@@ -74,7 +74,7 @@ class Receivers:
         dealt: Dealt = []
         for receiver in self.waiting:
             if not receiver.withdrawn and receiver.limit > 0:
-                taken = messages.take(database, receiver.lanes, receiver.limit, self.lease)
+                taken = messages.take(database, receiver.lanes, receiver.limit, self.lease, paused=receiver.paused)
                 if taken:
                     dealt.append((receiver, taken))
         self._looked()

@@ -1,8 +1,9 @@
-"""The record, barrier and flag tables, read; and a run's part of them removed."""
+"""The record, barrier, counter and flag tables, read; and a run's part of them removed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from motet.message import Key
 from motet.ports import Barrier
@@ -10,17 +11,20 @@ from motet.program import Flag
 from motet_sqlite.database import Database, array
 from motet_sqlite.ledger import RUN, SEPARATOR, Slots, bounds, flat
 from motet_sqlite.upkeep import FLAGS_KEPT
+from motet_sqlite.values import refuse
 
-__all__ = ["barriers", "flags", "get", "names", "runs", "sweep"]
+__all__ = ["add", "barriers", "flags", "get", "names", "runs", "sweep"]
 
 GREATEST = chr(0x10FFFF)
 SWEEPS = (
     "DELETE FROM {record} WHERE key IN (SELECT key FROM {record} WHERE key >= ? AND key < ? LIMIT ?)",
     "DELETE FROM {barrier} WHERE key IN (SELECT key FROM {barrier} WHERE key >= ? AND key < ? LIMIT ?)",
+    "DELETE FROM {counter} WHERE key IN (SELECT key FROM {counter} WHERE key >= ? AND key < ? LIMIT ?)",
 )
 LEFT = (
     "SELECT 1 FROM {record} WHERE key >= ? AND key < ? LIMIT 1",
     "SELECT 1 FROM {barrier} WHERE key >= ? AND key < ? LIMIT 1",
+    "SELECT 1 FROM {counter} WHERE key >= ? AND key < ? LIMIT 1",
 )
 NUMBER = "SELECT made FROM {record} WHERE key = ?"
 
@@ -34,6 +38,24 @@ def get(database: Database, keys: Sequence[Key], now: float) -> list[bytes | Non
     )
     found = dict(database.rows(sql, array(wanted), now))
     return [found.get(key) for key in wanted]
+
+
+def add(database: Database, key: Key, amount: int, ttl: timedelta | None, now: float) -> int:
+    """Add to a counter, which begins at 0, again after its time to live; it lives as long as this addition says."""
+    rows = database.rows(
+        "SELECT value FROM {counter} WHERE key = ? AND (expires IS NULL OR expires > ?)", flat(key), now
+    )
+    # Added here, because SQLite would go on with a float where its integers end.
+    total = (rows[0][0] if rows else 0) + amount
+    if type(total) is not int:
+        refuse("integer", amount)
+    database.change(
+        "INSERT OR REPLACE INTO {counter} (key, value, expires) VALUES (?, ?, ?)",
+        flat(key),
+        total,
+        None if ttl is None else now + ttl.total_seconds(),
+    )
+    return total
 
 
 def barriers(database: Database, keys: Sequence[Key]) -> list[Barrier | None]:
@@ -73,7 +95,7 @@ def names(database: Database, run: str, prefix: str, now: float) -> list[str]:
 
 
 def sweep(database: Database, run: str, limit: int) -> bool:
-    """Remove at most so many of a run's records and barriers; True when none is left (S8)."""
+    """Remove at most so many of a run's records, barriers and counters; True when none is left (S8)."""
     first, last = bounds(run)
     for sql in SWEEPS:
         limit -= database.change(sql, first, last, max(0, limit))

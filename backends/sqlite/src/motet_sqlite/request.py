@@ -72,10 +72,11 @@ class Ask:
 class Receive(Ask):
     """A receiver that waits for messages."""
 
-    __slots__ = ("fresh", "give_up", "lanes", "limit", "withdrawn")
+    __slots__ = ("fresh", "give_up", "lanes", "limit", "paused", "withdrawn")
 
-    def __init__(self, lanes: Sequence[Lane], limit: int, wait: timedelta) -> None:
+    def __init__(self, lanes: Sequence[Lane], limit: int, wait: timedelta, *, paused: bool) -> None:
         super().__init__()
+        self.paused = paused
         self.lanes = lanes
         self.limit = limit
         self.give_up = time.monotonic() + wait.total_seconds()

@@ -11,59 +11,16 @@ from datetime import timedelta
 from motet.errors import Rejected
 from motet_sqlite.database import Database
 from motet_sqlite.location import Location
+from motet_sqlite.tables import SCHEMA, VERSIONS
 from motet_sqlite.uptime import boot, uptime
 
-__all__ = ["SCHEMA", "connect"]
+__all__ = ["connect"]
 
-SCHEMA = 1
 APPLICATION = 0x4D6F7465
 """`PRAGMA application_id` of our files: "Mote"."""
+LEASED = ("{message}", "{holder}", "{spent}", "{worker}")
 OLDEST = (3, 35, 0)
 """The first SQLite with RETURNING."""
-TABLES = """
-CREATE TABLE {message} (  -- state: 0 ready, 1 parked, 2 held
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    lane TEXT NOT NULL,
-    state INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    due REAL,
-    boot INTEGER,
-    lease REAL,
-    token INTEGER,
-    deliveries INTEGER NOT NULL DEFAULT 0,
-    strikes INTEGER NOT NULL DEFAULT 0,
-    suspect INTEGER NOT NULL
-);
-CREATE INDEX {message}_ready ON {message} (lane) WHERE state = 0;
-CREATE INDEX {message}_parked ON {message} (due) WHERE state = 1;
-CREATE INDEX {message}_held ON {message} (boot, lease) WHERE state = 2;
-CREATE TABLE {record} (
-    key TEXT PRIMARY KEY,
-    value BLOB NOT NULL,
-    expires REAL,
-    made INTEGER
-) WITHOUT ROWID;
-CREATE INDEX {record}_expires ON {record} (expires) WHERE expires IS NOT NULL;
-CREATE INDEX {record}_made ON {record} (made) WHERE made IS NOT NULL;
-CREATE TABLE {barrier} (
-    key TEXT PRIMARY KEY,
-    size INTEGER NOT NULL,
-    max_failed INTEGER NOT NULL,
-    fast INTEGER NOT NULL,
-    failed INTEGER NOT NULL,
-    arrived BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE {flag} (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    run TEXT NOT NULL,
-    segment TEXT NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    at REAL NOT NULL
-);
-CREATE TABLE {paused} (queue TEXT PRIMARY KEY) WITHOUT ROWID
-"""
 
 
 def connect(location: Location, namespace: str, timeout: timedelta) -> Database:
@@ -106,7 +63,7 @@ def _prepare(file: Database, location: Location) -> None:
 
 
 def _namespace(file: Database, location: Location, namespace: str) -> int:
-    """Return the namespace's number, made with its tables if need be."""
+    """Return the namespace's number, made with its tables if need be; the tables of an older file are completed."""
     with file.transaction():
         [(version,)] = file.rows("PRAGMA user_version")
         if version > SCHEMA:
@@ -114,20 +71,30 @@ def _namespace(file: Database, location: Location, namespace: str) -> int:
             raise Rejected(f"{location.path}: its tables are of version {version}, {ours}")
         if version == 0:
             file.change(f"PRAGMA application_id={APPLICATION}")
-            file.change(f"PRAGMA user_version={SCHEMA}")
             file.change("CREATE TABLE namespace (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
+        if version < SCHEMA:
+            for (number,) in file.rows("SELECT number FROM namespace"):
+                _make_tables(file, number, version)
+            file.change(f"PRAGMA user_version={SCHEMA}")
         if found := file.rows("SELECT number FROM namespace WHERE name = ?", namespace):
             # A write that changes nothing, so that a read-only file is found now: BEGIN IMMEDIATE lets it pass.
             file.change("DELETE FROM namespace WHERE number < 0")
             return int(found[0][0])
         [(number,)] = file.rows("INSERT INTO namespace (name) VALUES (?) RETURNING number", namespace)
-        tables = Database(file.connection, number)
-        for statement in TABLES.split(";"):
-            tables.change(statement)
+        _make_tables(file, number, 0)
         return int(number)
+
+
+def _make_tables(file: Database, number: int, version: int) -> None:
+    """Make the tables that came after a version."""
+    tables = Database(file.connection, number)
+    for statements in VERSIONS[version:]:
+        for statement in statements.split(";"):
+            tables.change(statement)
 
 
 def _recover(database: Database) -> None:
     """End leases that count from a start that is over, where the system has no name for its starts."""
     if not boot():
-        database.change("UPDATE {message} SET lease = 0 WHERE state = 2 AND boot = 0 AND lease > ?", uptime() + 86400)
+        for table in LEASED:
+            database.change(f"UPDATE {table} SET lease = 0 WHERE boot = 0 AND lease > ?", uptime() + 86400)  # noqa: S608 - names of ours

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from motet.ports import Entry, Reply
+from motet.ports import Entry, Reply, Settler
 from motet_sqlite.ledger import Ledger
 from motet_sqlite.request import Step
 
@@ -31,9 +31,8 @@ class SqliteSettler:
         Raises:
             Unavailable: Nothing of the batch was done.
             Rejected: The file refuses to be written, and nothing was done; or one of the entries cannot be stored.
+            UsageError: One of the entries is malformed.
         """
-        if not entries:
-            return []
         return await self._desk.do_all([_step(entry) for entry in entries])
 
 
@@ -49,3 +48,6 @@ def _step(entry: Entry) -> Step:
 
 def _settle(entry: Entry, ledger: Ledger) -> Reply:
     return ledger.settle(entry)
+
+
+_: type[Settler] = SqliteSettler

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from motet.ports import Clock
+from motet.ports import Clock, Signals
 
 if TYPE_CHECKING:
     from motet_sqlite.desk import Desk
@@ -66,3 +66,6 @@ class SqliteSignals:
             listeners.discard(wakeups)
             if not listeners:
                 del self._waiting[run]
+
+
+_: type[Signals] = SqliteSignals

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from motet.message import Key
-from motet.ports import Barrier
+from motet.ports import Barrier, Store
 from motet.program import Arrival, Arrive, Flag, Once, Open, Put
 from motet_sqlite import records
 from motet_sqlite.ledger import Ledger
@@ -49,6 +50,12 @@ class SqliteStore:
                 ledger.drop(key)
 
         await self._desk.do(Step(drop))
+
+    async def add(self, key: Key, amount: int, ttl: timedelta | None = None) -> int:
+        total: int = await self._desk.do(
+            Step(lambda ledger: records.add(ledger.database, key, amount, ttl, ledger.now), kind=Kind.DEED)
+        )
+        return total
 
     async def open(self, barriers: Sequence[Open]) -> None:
         def make(ledger: Ledger) -> None:
@@ -97,3 +104,6 @@ class SqliteStore:
             lambda database: records.runs(database, before, limit, self._desk.now())
         )
         return found
+
+
+_: type[Store] = SqliteStore

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from motet.message import Parcel
+from motet.ports import Timers
 from motet_sqlite import messages
 from motet_sqlite.request import Kind, Step
 
@@ -29,3 +30,6 @@ class SqliteTimers:
             Step(lambda ledger: messages.cancel(ledger.database, ids), kind=Kind.DEED)
         )
         return gone
+
+
+_: type[Timers] = SqliteTimers

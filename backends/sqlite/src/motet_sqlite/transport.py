@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from motet.message import Parcel
 from motet.options import Lane
-from motet.ports import Delivery, QueueInfo, Settings
+from motet.ports import Admission, Delivery, QueueInfo, Settings, Transport
 from motet_sqlite import messages
+from motet_sqlite.admission import admit
 from motet_sqlite.leases import Leases
 from motet_sqlite.ledger import Ledger
 from motet_sqlite.location import Location
 from motet_sqlite.request import Kind, Receive, Step
+from motet_sqlite.values import check_lanes
 
 if TYPE_CHECKING:
     from motet_sqlite.desk import Desk
@@ -31,8 +33,11 @@ class SqliteTransport:
     async def publish(self, parcels: Sequence[Parcel]) -> None:
         await self._desk.do(Step(lambda ledger: ledger.publish(parcels)))
 
-    async def receive(self, lanes: Sequence[Lane], limit: int, wait: timedelta) -> list[Delivery]:
-        deliveries: list[Delivery] = await self._desk.receive(Receive(lanes, limit, wait))
+    async def receive(
+        self, lanes: Sequence[Lane], limit: int, wait: timedelta, *, paused: bool = False
+    ) -> list[Delivery]:
+        check_lanes(lanes)
+        deliveries: list[Delivery] = await self._desk.receive(Receive(lanes, limit, wait, paused=paused))
         return deliveries
 
     def extend(self, receipts: Sequence[str]) -> list[bool]:
@@ -75,3 +80,25 @@ class SqliteTransport:
             ledger.ready += not paused
 
         await self._desk.do(Step(pause, kind=Kind.DEED))
+
+    async def move(self, source: str, target: str, limit: int) -> int:
+        check_lanes([Lane(source, "", 0), Lane(target, "", 0)])
+        if source == target:
+            return 0
+
+        def move(ledger: Ledger) -> int:
+            moved = messages.move(ledger.database, source, target, limit)
+            ledger.ready += moved
+            return moved
+
+        count: int = await self._desk.do(Step(move, kind=Kind.DEED))
+        return count
+
+    async def admit(self, admissions: Sequence[Admission]) -> list[str]:
+        standing: list[str] = await self._desk.do(
+            Step(lambda ledger: [admit(ledger, each) for each in admissions], kind=Kind.DEED, submits=True)
+        )
+        return standing
+
+
+_: type[Transport] = SqliteTransport

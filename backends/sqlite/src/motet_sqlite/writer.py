@@ -356,7 +356,9 @@ def _carry_out(ledger: Ledger, steps: Sequence[Step]) -> list[object]:
     answers = {id(step): step.run(ledger) for step in notes}
     ledger.flush()
     hit("after_flush")
-    answers.update((id(step), step.run(ledger)) for step in steps if step.kind is Kind.DEED)
+    if deeds := [step for step in steps if step.kind is Kind.DEED]:
+        answers.update((id(step), step.run(ledger)) for step in deeds)
+        ledger.flush()
     return [answers[id(step)] for step in steps]
 
 
