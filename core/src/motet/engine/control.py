@@ -15,6 +15,7 @@ from motet.canvas.records import RUN, RunInfo, claim_key, control, outcome_key, 
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import StateLost
+from motet.failpoints import hit
 from motet.message import VERSION, Key, Message, Order, Place, Record, State, pack, read_record
 from motet.outcome import ErrorInfo, Kind
 from motet.ports import Backend, Clock, Delivery
@@ -56,11 +57,13 @@ class Control:
         plan = self.plans.of(message.run, message.segment, message.plan)
         match message.order:
             case Order.START:
+                hit("in_start")
                 known_record, *_ = await self.backend.store.get([Key(message.run, RUN)])
                 await self.backend.timers.cancel([parcel_id(Message(VERSION, Order.JANITOR, message.run))])
                 begun = known_record is not None
                 return await self.plans.ask(plan, lambda known: self.started(known, message, begun))
             case Order.EXPAND:
+                hit("in_expand")
                 fed = Fed(message.value, message.source)
                 return await self.plans.ask(
                     plan, lambda known: advance.expand(known, message.place, fed, self.clock.now())
@@ -120,7 +123,7 @@ class Control:
             ended = pack(msgspec.structs.replace(info, origin="ended"))
             await store.put([Put(claim_key(run), ended, timedelta(seconds=max(GIVEN_FOR - info.ttl, 1.0)))])
         while not await store.sweep(run, CHUNK):
-            pass
+            hit("in_sweep")
         return []
 
     def repeated(self, message: Message, due: datetime) -> Publish:
@@ -132,7 +135,7 @@ class Control:
         """Remove what a client left that died before it had submitted its run."""
         started, *_ = await self.backend.store.get([Key(message.run, RUN)])
         while started is None and not await self.backend.store.sweep(message.run, CHUNK):
-            pass
+            hit("in_sweep")
         return []
 
     async def failed(self, parcel: str, error: ErrorInfo) -> Sequence[Op]:
