@@ -42,10 +42,10 @@ async def play(points: list[Point], kills: int, folder: Path) -> list[Report]:
     with Fleet(folder, url, str(folder.parent)) as fleet:
         async with app:
             for number, point in enumerate(points):
-                report = await Phase(fleet, point, f"p{number}").play(kills)
+                report = await Phase(fleet, point, f"p{number}").play(max(1, kills // 4) if point.stop else kills)
                 reports.append(report)
                 print("  ".join(as_row(report)), flush=True)
-                for violation in report.violations[:20]:
+                for violation in report.violations[:40]:
                     print("   ", *violation, flush=True)
     return reports
 
@@ -76,7 +76,8 @@ def main() -> None:
     violations: list[Violation] = [each for report in reports for each in report.violations]
     seconds = time.monotonic() - began
     total = sum(report.kills for report in reports)
-    print(f"{len(reports)} places, {total} kills, {lost(violations)} lost, {doubled(violations)} doubled, {seconds:.0f} s")
+    found = f"{lost(violations)} lost, {doubled(violations)} doubled, {len(violations)} violations"
+    print(f"{len(reports)} places, {total} faults, {found}, {seconds:.0f} s")
     if chosen.kills >= FULL and not chosen.only:
         (ROOT / "docs/faults.md").write_text(as_page(reports, seconds), encoding="utf-8")
     sys.exit(bool(violations))

@@ -7,14 +7,14 @@
 | I3 | a step begins after those before it have ended, and never behind one that failed |
 | I4 | the outcome is what the term means over what its steps came to |
 | I5 | a step is one node: effects keyed by node happen once, callbacks and continuations are sent once |
-| I6 | nothing begins later than a second after `cancel` returned |
+| I6 | nothing begins later than a second after `cancel` returned, or after a frozen worker was woken |
 | I7 | executions less attempts are explained by kills, each with what a worker holds, and by lost leases |
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from history import History, Mark, Outcome, Run
@@ -42,7 +42,7 @@ def check(history: History) -> list[Violation]:
         outcomes[outcome.root].append(outcome)
     found: list[Violation] = []
     for run in history.runs.values():
-        judged = Judged(run, marks[run.id], outcomes[run.id])
+        judged = Judged(run, marks[run.id], outcomes[run.id], history.woken)
         found += [Violation(invariant, run.id, text) for invariant, text in judged.wrong()]
     strangers = sorted(set(marks) - set(history.runs))
     found += [Violation("I5", root, "it ran, and nobody has submitted it") for root in strangers]
@@ -84,8 +84,11 @@ def too_often(history: History) -> Iterator[Violation]:
 class Judged:
     """One run, its marks by step, and its outcomes."""
 
-    def __init__(self, run: Run, marks: dict[str, list[Mark]], outcomes: Sequence[Outcome]) -> None:
+    def __init__(
+        self, run: Run, marks: dict[str, list[Mark]], outcomes: Sequence[Outcome], woken: Mapping[int, float]
+    ) -> None:
         self.run = run
+        self.woken = woken
         self.shape = run.shape
         self.marks = marks
         self.outcomes = outcomes
@@ -122,7 +125,7 @@ class Judged:
         for outcome in self.outcomes:
             first = known.setdefault(outcome.node, outcome)
             if first != outcome:
-                yield "I2", f"node {outcome.node} ended twice: {first.state} {first.value}, {outcome.state} {outcome.value}"
+                yield "I2", f"node {outcome.node} ended twice: {first[2:]}, {outcome[2:]}"
         for name, step in self.shape.steps.items():
             given = self.values(name, "start")
             if step.fed and any(each != given[0] for each in given):
@@ -150,8 +153,10 @@ class Judged:
         state, value = self.outcomes[0].state, self.outcomes[0].value
         if state not in self.shape.states:
             yield "I4", f"it ended as {state} {value}, not as {' or '.join(self.shape.states)}"
-        elif state == "ok" and (value not in self.values(self.shape.of) if self.shape.of else value != self.shape.value):
-            yield "I4", f"its value is {value}, not {self.shape.of or self.shape.value}"
+        elif state == "ok":
+            meant = self.values(self.shape.of) if self.shape.of else [self.shape.value]
+            if value not in meant:
+                yield "I4", f"its value is {value}, not {meant}"
 
     def twice(self) -> Iterator[tuple[str, str]]:
         for name, marks in self.marks.items():
@@ -164,6 +169,7 @@ class Judged:
         if self.run.cancelled is None:
             return
         for name in self.marks:
-            worst = max((mark.at for mark in self.some(name, "start")), default=0.0) - self.run.cancelled
-            if worst > CANCEL_SEEN:
-                yield "I6", f"{name} began {worst:.3f} s after the cancel"
+            for mark in self.some(name, "start"):
+                late = mark.at - max(self.run.cancelled, self.woken.get(mark.pid, 0.0))
+                if late > CANCEL_SEEN:
+                    yield "I6", f"{name} began {late:.3f} s after the cancel, or after {mark.pid} was awake to see it"

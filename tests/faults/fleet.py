@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import anyio
 import attrs
@@ -53,6 +54,12 @@ class Player:
         """Whether SIGSTOP has it."""
         return self._state() == "T"
 
+    def thawed(self) -> bool:
+        """Whether it is gone; if it has frozen itself meanwhile, it goes on."""
+        if self.frozen:
+            self.send(signal.SIGCONT)
+        return self.gone
+
     def _state(self) -> str:
         try:
             status = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
@@ -84,7 +91,7 @@ class Fleet:
         self._read: dict[Path, int] = {}
         self._log: dict[Path, int] = {}
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,7 +119,7 @@ class Fleet:
         player, self.workers[slot] = self.workers[slot], None
         if player is not None:
             player.send(signal.SIGTERM)
-            await until(lambda: player.gone, 30, f"the end of worker {player.process.pid}, {player.point}")
+            await until(player.thawed, 30, f"the end of worker {player.process.pid}, {player.point}")
 
     def marks(self) -> list[Mark]:
         """Read what was noted since the last time."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import attrs
 
-__all__ = ["History", "Journal", "Mark", "Outcome", "Run", "Shape", "Step", "read"]
+__all__ = ["History", "Journal", "Mark", "Outcome", "Run", "Shape", "State", "Step", "read"]
 
 Event = Literal["start", "end", "fail"]
 State = Literal["ok", "failed", "cancelled"]
@@ -86,6 +86,8 @@ class History:
     outcomes: tuple[Outcome, ...]
     kills: int = 0
     losses: int = 0
+    woken: Mapping[int, float] = attrs.field(factory=dict[int, float])
+    """When a process that was frozen went on: what happened meanwhile it could not see."""
     held: int = 8
     """How many messages one worker holds at most: those it runs, and those whose end it is settling."""
 
@@ -102,6 +104,9 @@ class Journal:
         root, _, name = step.partition("/")
         mark = Mark(root, name, node, attempt, event, os.getpid(), time.monotonic(), value)
         os.write(self._file, json.dumps(mark).encode() + b"\n")
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
 def read(lines: Iterable[str]) -> Iterator[Mark]:

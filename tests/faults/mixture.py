@@ -1,7 +1,7 @@
 """The work of a fleet: runs of every shape, each with what it must come to.
 
-Every task notes its start and its end. The first argument that is not fed is the step: the run's id, a slash, and a name
-in the run's shape, so that callbacks and spawned runs, whose ids are derived, are known for what they belong to.
+Every task notes its start and its end. The first argument that is not fed is the step: the run's id, a slash, and a
+name in the run's shape, so that callbacks and spawned runs, whose ids are derived, are known for what they belong to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["KINDS", "LEASE", "Piece", "app"]
 
 T = TypeVar("T")
 
-LEASE = 1.0
+LEASE = 0.6
 app = Motet(os.environ.get("FAULTS_URL", "memory://"), lease=LEASE)
 _journals: dict[int, Journal] = {}
 SURE: dict[str, Any] = {"max_deliveries": 1000}

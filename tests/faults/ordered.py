@@ -25,9 +25,7 @@ SCHEME = "sqlite-ordered"
 async def open(url: str, settings: Settings) -> AsyncGenerator[Any]:  # noqa: A001 - its name in every backend
     async with motet_sqlite.open(url.replace(f"{SCHEME}:", "sqlite:", 1), settings) as backend:
         parts: Any = backend
-        settler = OrderedSettler(
-            backend.transport, backend.store, backend.timers, backend.deadletters, backend.locks
-        )
+        settler = OrderedSettler(backend.transport, backend.store, backend.timers, backend.deadletters, backend.locks)
         parts.capabilities, parts.settler = attrs.evolve(backend.capabilities, atomic=False), settler
         yield parts
 

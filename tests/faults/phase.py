@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from typing import Any
 
 import anyio
 import attrs
 from checker import Violation, check, executions, nodes
 from fleet import WORKERS, Fleet, Player, until
-from history import History, Mark, Outcome, Run
+from history import History, Mark, Outcome, Run, State
 from mixture import KINDS, LEASE, Piece, app
-from points import Point
+from points import MIXED, Point
 
 from motet import ResultTimeout, TaskCancelled, TaskFailed
+from motet.canvas.records import RUN
 
 __all__ = ["Phase", "Report"]
 
@@ -54,23 +54,29 @@ class Phase:
         self.outcomes: list[Outcome] = []
         self.wrong: list[Violation] = []
         self.kills = 0
+        self.woken: dict[int, float] = {}
         self.over = False
 
     async def play(self, kills: int) -> Report:
         """Kill so often, wait for all that was accepted, judge."""
         began = time.monotonic()
+        first = len(self.fleet.all)
         await self.man(armed=self.point.who == "worker")
         async with anyio.create_task_group() as tasks:
-            for number in range(LOAD if self.point.who == "worker" else 1):
+            for number in range(LOAD if self.point.kinds == MIXED else 1):
                 tasks.start_soon(self.load, number)
             try:
                 await (self.kill_workers(kills) if self.point.who == "worker" else self.kill_clients(kills))
             except TimeoutError as error:
                 self.wrong.append(Violation("harness", "", str(error)))
             self.over = True
+        if self.point.who == "worker":
+            # What is still armed may die on its way out, like the others.
+            for slot in VICTIMS:
+                await self.fleet.retire(slot)
         await self.drain()
         await self.look_again()
-        return self.judge(time.monotonic() - began)
+        return self.judge(time.monotonic() - began, sum(player.killed for player in self.fleet.all[first:]))
 
     # Runs.
 
@@ -105,7 +111,8 @@ class Phase:
 
     async def see(self, root: str, limit: float) -> Outcome | None:
         """Say how a run ended; None when it has not."""
-        state, value = "ok", None
+        state: State = "ok"
+        value = None
         try:
             value = await app.handle(root).result(limit)
         except TaskFailed:
@@ -114,7 +121,7 @@ class Phase:
             state = "cancelled"
         except ResultTimeout:
             return None
-        return Outcome(root, root, state, value)  # type: ignore[arg-type]
+        return Outcome(root, root, state, value)
 
     # Kills.
 
@@ -124,7 +131,7 @@ class Phase:
             player = self.fleet.workers[slot]
             if player is None or player.gone:
                 self.fleet.workers[slot] = None
-            elif player.point or (armed and slot in VICTIMS):
+            elif armed and slot in VICTIMS:
                 await self.fleet.retire(slot)
         for slot in range(WORKERS):
             if self.fleet.workers[slot] is None:
@@ -144,7 +151,7 @@ class Phase:
     def fell(self, slot: int) -> bool:
         """Whether a worker has reached the place."""
         player = self.fleet.workers[slot]
-        if player is None or player.gone and not player.killed:
+        if player is None or (player.gone and not player.killed):
             raise TimeoutError(f"a worker ended by itself: {player and player.process.returncode}")
         return player.frozen if self.point.stop else player.killed
 
@@ -153,6 +160,7 @@ class Phase:
         await anyio.sleep(2 * LEASE)  # the fault itself: a pause of two leases
         player = self.fleet.workers[slot]
         assert player is not None
+        self.woken[player.process.pid] = time.monotonic()
         player.send(signal.SIGCONT)
         await self.fleet.retire(slot)
 
@@ -172,6 +180,7 @@ class Phase:
                 await self.cancel(root)
             else:
                 await self.dies(self.fleet.start("submit", kind, root, point=self.point.armed(0)))
+                await self.see_to(root)
                 await self.submit(root, kind)
         await self.follow(root)
 
@@ -180,6 +189,13 @@ class Phase:
         if not client.killed:
             raise TimeoutError(f"a client did not pass {self.point.name}")
         self.kills += 1
+
+    async def see_to(self, root: str) -> None:
+        """What a client left that died before its run began must be looked after, should nobody call again."""
+        store, transport = app.backend.store, app.backend.transport
+        left = await store.names(root, "")
+        if left and RUN not in left and await transport.find([root]) == [None]:
+            self.wrong.append(Violation("I8", root, f"nothing will ever remove {left[:3]}"))
 
     # The end.
 
@@ -202,12 +218,12 @@ class Phase:
                 again = await self.see(outcome.root, 0)
                 self.outcomes += [again] if again is not None else []
 
-    def judge(self, seconds: float) -> Report:
+    def judge(self, seconds: float, killed: int) -> Report:
         marks: list[Mark] = self.fleet.marks()
         losses = self.fleet.losses()
         if self.point.stop:
             # All that a frozen worker held goes to others, as with a kill.
             losses += self.kills
-        history = History(self.runs, tuple(marks), tuple(self.outcomes), self.kills, losses)
+        history = History(self.runs, tuple(marks), tuple(self.outcomes), killed, losses, self.woken)
         found = [*self.wrong, *check(history)]
         return Report(self.point, self.kills, len(self.runs), executions(history), nodes(history), seconds, found)

@@ -38,5 +38,10 @@ async def cancel(root: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    verbs = {"work": work, "submit": submit, "cancel": cancel}
-    anyio.run(verbs[sys.argv[1]], *sys.argv[2:])
+    match sys.argv[1:]:
+        case ["submit", kind, root]:
+            anyio.run(submit, kind, root)
+        case ["cancel", root]:
+            anyio.run(cancel, root)
+        case _:
+            anyio.run(work)

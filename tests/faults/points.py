@@ -32,7 +32,7 @@ class Point:
         return f"{self.name}={verb}@{1 + number * 3 % 7 if self.often else 1}"
 
 
-NEEDS = {"in_start": ("heavy",), "in_expand": ("wide",), "in_sweep": ("swept",), "after_bury": ("failing",)}
+NEEDS = {"in_start": ("wide",), "in_expand": ("wide",), "in_sweep": ("swept",), "after_bury": ("failing",)}
 """What passes a place that little else passes."""
 RARE = {"after_bury", "after_drop", "after_flag", "after_retry"}
 

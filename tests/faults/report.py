@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from checker import doubled, lost
+from mixture import LEASE
 from phase import Report
 
 __all__ = ["HEAD", "as_page", "as_row"]
 
-HEAD = ("place", "in", "settled", "fault", "times", "runs", "lost", "doubled", "wrong", "executions", "nodes", "seconds")
+HEAD = (
+    *("place", "in", "settled", "fault", "times", "runs"),
+    *("lost", "doubled", "wrong", "executions", "nodes", "seconds"),
+)
 WHO = {"worker": "worker", "submit": "client, submit", "cancel": "client, cancel"}
 
 
@@ -46,15 +50,15 @@ def as_page(reports: Sequence[Report], seconds: float) -> str:
     again = sum(report.executions for report in reports)
     machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
     python = f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    others = sum(each.invariant not in ("I1", "I5") for each in found)
     return f"""# Faults
 
-Written by `nox -s faults`: a process is killed by SIGKILL, or frozen by SIGSTOP for two leases and woken, at every named
-[failpoint](settings.md#failpoints), in a fleet of four worker processes on one SQLite file, while runs of many shapes go
-through it. Clients that are killed make their call again, with the same id.
+Written by `nox -s faults`: a process is killed by SIGKILL, or frozen by SIGSTOP for two leases and woken, at every
+named [failpoint](settings.md#failpoints), in a fleet of four worker processes on one SQLite file, while runs of many
+shapes go through it. Clients that are killed make their call again, with the same id.
 
-**{kills:,} kills and {stops:,} freezes: {lost(found)} runs lost, {doubled(found)} effects doubled, {
-        sum(each.invariant not in ("I1", "I5") for each in found)
-    } other violations**, in {sum(report.runs for report in reports):,} runs and {again:,} executions.
+**{kills:,} kills and {stops:,} freezes: {lost(found)} runs lost, {doubled(found)} effects doubled, {others} other
+violations**, in {sum(report.runs for report in reports):,} runs and {again:,} executions.
 
 * machine: {machine}
 * system: {python}
@@ -71,8 +75,8 @@ through it. Clients that are killed make their call again, with the same id.
   after a cancel, more executions than kills explain, anything left in the queues.
 * **executions, nodes**: task code runs at least once, so that a kill repeats what its worker held, at most 8 calls.
   A retry is an execution too.
-* The lease is 1 s. 0 of N independent kills bounds the share that fails below 3/N with 95 % confidence. It says nothing
-  of power cuts and disks that lie.
+* The lease is {LEASE:g} s. No failure in N independent kills bounds the share that fails below 3/N with 95 %
+  confidence. It says nothing of power cuts and disks that lie.
 
 `tests/faults/checker.py` is the judge; `tests/unit/test_checker.py` shows it histories with one thing wrong in each.
 """

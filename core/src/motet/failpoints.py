@@ -1,8 +1,8 @@
 """Named places where a test may end or freeze the process, as tests/faults does.
 
-`MOTET_FAILPOINTS="after_record=kill@3"` dies by SIGKILL at the third pass of that place; `stop` freezes it with SIGSTOP
-until somebody sends SIGCONT: a worker that lost its lease and does not know it. Several are separated by commas. Without
-the variable `hit` does nothing; one that names no known place is refused when a backend is opened (`unknown`).
+`MOTET_FAILPOINTS="after_record=kill@3"` dies by SIGKILL at the third pass of that place; `stop` freezes the process by
+SIGSTOP until somebody sends SIGCONT: a worker that has lost its leases and does not know it. Several are separated by
+commas. Without the variable `hit` does nothing. A name that nobody knows is refused when a backend is opened.
 """
 
 from __future__ import annotations
