@@ -1,7 +1,8 @@
 """SIGKILL at every named failpoint, so many times each, in a fleet of four workers on SQLite: what is lost or doubled?
 
 `nox -s faults` runs it: `-- --kills 2` is the quick form, `-- --only after_run` one place. The fleet and its file stay
-from place to place; the runs of a place are waited for, and judged by `checker.py`, before the next one.
+from place to place; the runs of a place are waited for, and judged by `checker.py`, before the next one. In the end the
+same is done with settlers that are broken on purpose, in which it must find what is wrong.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 from checker import Violation, doubled, lost
 from fleet import Fleet
 from mixture import app
+from mutants import MUTANTS
 from ordered import declare
-from phase import Phase, Report
+from phase import PATIENCE, Phase, Report
 from points import POINTS, Point
 from report import HEAD, as_page, as_row
 
 ROOT = Path(__file__).parents[2]
 FULL = 20
+MUTANT_KILLS = 10
+LOST = 5.0
+"""Seconds after which a run of a broken settler is taken for lost."""
 
 
 def arguments() -> argparse.Namespace:
@@ -34,20 +40,42 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def play(points: list[Point], kills: int, folder: Path) -> list[Report]:
+async def play(points: Sequence[Point], kills: int, folder: Path, mutant: str = "") -> list[Report]:
     """Go through places that need one kind of settler."""
+    folder.mkdir()
     scheme = "sqlite-ordered" if points[0].ordered else "sqlite"
     url = app.url = f"{scheme}:///{folder}/motet.db"
     reports: list[Report] = []
-    with Fleet(folder, url, str(folder.parent)) as fleet:
+    with Fleet(folder, url, str(folder.parent), mutant) as fleet:
         async with app:
             for number, point in enumerate(points):
-                report = await Phase(fleet, point, f"p{number}").play(max(1, kills // 4) if point.stop else kills)
+                phase = Phase(fleet, point, f"p{number}", LOST if mutant else PATIENCE)
+                report = await phase.play(max(1, kills // 4) if point.stop else kills)
                 reports.append(report)
                 print("  ".join(as_row(report)), flush=True)
-                for violation in report.violations[:40]:
+                for violation in report.violations[: 1 if mutant else 40]:
                     print("   ", *violation, flush=True)
     return reports
+
+
+def campaign(points: Sequence[Point], kills: int, folder: Path) -> list[Report]:
+    """Go through all places, on SQLite's own settler and then on the ordered one."""
+    fused = [point for point in points if not point.ordered]
+    ordered = [point for point in points if point.ordered]
+    reports = anyio.run(play, fused, kills, folder / "fused") if fused else []
+    return reports + (anyio.run(play, ordered, kills, folder / "ordered") if ordered else [])
+
+
+def missed(folder: Path) -> list[str]:
+    """Name the broken settlers with which nothing was found wrong."""
+    unseen: list[str] = []
+    for name, (_, place, kind) in MUTANTS.items():
+        print(f"with a settler that is broken, {name}:", flush=True)
+        point = Point(place, ordered=True, kinds=(kind,))
+        (report,) = anyio.run(play, [point], MUTANT_KILLS, folder / name.replace(" ", "-"), name)
+        if not any(violation.invariant == "I1" for violation in report.violations):
+            unseen.append(name)
+    return unseen
 
 
 def main() -> None:
@@ -60,27 +88,29 @@ def main() -> None:
     declare(folder)
     sys.path.insert(0, str(folder))
     began = time.monotonic()
-    reports: list[Report] = []
     print("  ".join(HEAD), flush=True)
     try:
-        for ordered in (False, True):
-            if some := [point for point in points if point.ordered is ordered]:
-                stage = folder / ("ordered" if ordered else "fused")
-                stage.mkdir()
-                reports += anyio.run(play, some, chosen.kills, stage)
+        reports = campaign(points, chosen.kills, folder)
+        unseen = [] if chosen.only else missed(folder)
     finally:
         if chosen.keep:
             print(folder)
         else:
             shutil.rmtree(folder)
+    conclude(reports, unseen, time.monotonic() - began, write=chosen.kills >= FULL and not chosen.only)
+
+
+def conclude(reports: list[Report], unseen: list[str], seconds: float, *, write: bool) -> None:
+    """Say what came out, write it down if it is a full campaign, and end with the exit code that it deserves."""
     violations: list[Violation] = [each for report in reports for each in report.violations]
-    seconds = time.monotonic() - began
     total = sum(report.kills for report in reports)
     found = f"{lost(violations)} lost, {doubled(violations)} doubled, {len(violations)} violations"
     print(f"{len(reports)} places, {total} faults, {found}, {seconds:.0f} s")
-    if chosen.kills >= FULL and not chosen.only:
+    for name in unseen:
+        print(f"the judge has not noticed a settler that is broken: {name}")
+    if write:
         (ROOT / "docs/faults.md").write_text(as_page(reports, seconds), encoding="utf-8")
-    sys.exit(bool(violations))
+    sys.exit(bool(violations or unseen))
 
 
 if __name__ == "__main__":

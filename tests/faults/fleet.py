@@ -75,7 +75,7 @@ class Player:
 class Fleet:
     """All processes of one campaign. Leaving the context leaves none of them behind."""
 
-    def __init__(self, folder: Path, url: str, path: str) -> None:
+    def __init__(self, folder: Path, url: str, path: str, mutant: str = "") -> None:
         self.folder = folder
         self.history = folder / "history"
         self.logs = folder / "logs"
@@ -84,6 +84,7 @@ class Fleet:
         self.environment = {name: text for name, text in os.environ.items() if not name.startswith("MOTET_")} | {
             "FAULTS_URL": url,
             "FAULTS_HISTORY": str(self.history),
+            "FAULTS_MUTANT": mutant,
             "PYTHONPATH": os.pathsep.join((path, str(HERE))),
         }
         self.workers: list[Player | None] = [None] * WORKERS

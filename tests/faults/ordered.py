@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from mutants import settler
 
 import motet_sqlite
-from motet.engine.ordered import OrderedSettler
 from motet.ports import Settings
 
 __all__ = ["declare", "open"]
@@ -25,8 +25,8 @@ SCHEME = "sqlite-ordered"
 async def open(url: str, settings: Settings) -> AsyncGenerator[Any]:  # noqa: A001 - its name in every backend
     async with motet_sqlite.open(url.replace(f"{SCHEME}:", "sqlite:", 1), settings) as backend:
         parts: Any = backend
-        settler = OrderedSettler(backend.transport, backend.store, backend.timers, backend.deadletters, backend.locks)
-        parts.capabilities, parts.settler = attrs.evolve(backend.capabilities, atomic=False), settler
+        parts.capabilities = attrs.evolve(backend.capabilities, atomic=False)
+        parts.settler = settler()(backend.transport, backend.store, backend.timers, backend.deadletters, backend.locks)
         yield parts
 
 

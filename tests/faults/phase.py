@@ -17,7 +17,7 @@ from points import MIXED, Point
 from motet import ResultTimeout, TaskCancelled, TaskFailed
 from motet.canvas.records import RUN
 
-__all__ = ["Phase", "Report"]
+__all__ = ["PATIENCE", "Phase", "Report"]
 
 VICTIMS = (2, 3)
 """Which of the workers are killed; the others see to it that work goes on."""
@@ -44,10 +44,11 @@ class Report:
 class Phase:
     """The kills of one place, in a fleet that stays."""
 
-    def __init__(self, fleet: Fleet, point: Point, name: str) -> None:
+    def __init__(self, fleet: Fleet, point: Point, name: str, patience: float) -> None:
         self.fleet = fleet
         self.point = point
         self.name = name
+        self.patience = patience
         self.ids = itertools.count()
         self.runs: dict[str, Run] = {}
         self.pieces: dict[str, Piece] = {}
@@ -67,8 +68,8 @@ class Phase:
                 tasks.start_soon(self.load, number)
             try:
                 await (self.kill_workers(kills) if self.point.who == "worker" else self.kill_clients(kills))
-            except TimeoutError as error:
-                self.wrong.append(Violation("harness", "", str(error)))
+            except* TimeoutError as errors:
+                self.wrong += [Violation("harness", "", str(error)) for error in errors.exceptions]
             self.over = True
         if self.point.who == "worker":
             # What is still armed may die on its way out, like the others.
@@ -102,7 +103,7 @@ class Phase:
                 await self.see(root, 1.0)
                 return
             await self.cancel(root)
-        if (outcome := await self.see(root, PATIENCE)) is not None:
+        if (outcome := await self.see(root, self.patience)) is not None:
             self.outcomes.append(outcome)
 
     async def cancel(self, root: str) -> None:
