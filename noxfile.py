@@ -116,6 +116,7 @@ nox.options.sessions = ["lint", "types", "contracts", "tests"]
 
 OWN_SESSION = ("docs", "faults", "soak")  # folders of tests/ that `tests` leaves to the session of that name
 FAST = ("tests/unit", "tests/laws")
+REPORT = ("-p", "motet.conformance.report", "--conformance-report=.nox/conformance.json")
 
 
 class Place:
@@ -168,7 +169,26 @@ def tests(session: nox.Session) -> None:
         folders = (f"backends/{name}/tests" for name in chosen)
         arguments += ["tests", *(folder for folder in folders if (ROOT / folder).exists())]
         arguments += [f"--ignore=tests/{name}" for name in OWN_SESSION]
-    Place(session, "test").pytest(*arguments, env={"MOTET_TEST_BACKENDS": ",".join(chosen)})
+    place = Place(session, "test")
+    place.pytest(*arguments, *REPORT, env={"MOTET_TEST_BACKENDS": ",".join(chosen)})
+    if not session.posargs:
+        guarantees(place, "--check")
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Run the conformance suite on every backend, and write docs/guarantees.md from what came out."""
+    place = Place(session, "test")
+    suites = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("backends/*/tests/test_conformance.py"))
+    place.pytest("tests/contract/test_memory.py", *suites, *REPORT, *session.posargs)
+    if not session.posargs:
+        guarantees(place)
+
+
+def guarantees(place: Place, *arguments: str) -> None:
+    """Write, or compare, the page of guarantees with the report of the last run."""
+    module = ("-m", "motet.conformance.guarantees")
+    place.run("python", *module, ".nox/conformance.json", "--page", "docs/guarantees.md", *arguments)
 
 
 @nox.session

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+import functools
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ClassVar
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from motet.conformance import BackendContract, Unproven
-from motet.conformance.contract import only
+from motet.conformance.contract import FAILURES, only
 from motet.memory import MemoryBackend
 from motet.memory import open as open_memory
 from motet.memory.clock import VirtualClock
 from motet.ports import Clock, Settings
 
-__all__ = ["Saboteur", "clauses", "reds", "saboteur", "saboteurs"]
+__all__ = ["Saboteur", "clauses", "instead", "quiet", "reds", "saboteur", "saboteurs"]
 
 Break = Callable[[MemoryBackend], None]
 
@@ -54,6 +56,30 @@ def saboteur(
     return listed
 
 
+def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put a function in the place of a method, which it is given before the arguments.
+
+    What clients share is changed by the first of them only: a method that was replaced is left as it is.
+    """
+
+    def put(function: Callable[..., Any]) -> Callable[..., Any]:
+        if name not in vars(owner):
+            setattr(owner, name, functools.partial(function, getattr(owner, name)))
+        return function
+
+    return put
+
+
+@contextmanager
+def quiet(letters: Any) -> Generator[None]:
+    """Let nobody be woken who waits for a message, however ready it becomes."""
+    letters.receivers, receivers = set[Any](), letters.receivers
+    try:
+        yield
+    finally:
+        letters.receivers = receivers
+
+
 class Sabotaged(BackendContract):
     """The contract, run by hand."""
 
@@ -76,6 +102,7 @@ class Sabotaged(BackendContract):
                 self.saboteur.breaks(backend)
             self.backend = backend
             yield backend
+            await getattr(backend, "on_close", anyio.lowlevel.checkpoint)()
 
     async def restart(self) -> None:
         """Restart a world: a saboteur may have left it something to do, as `on_restart`."""
@@ -99,7 +126,7 @@ def reds(chosen: Saboteur | None) -> dict[str, str]:
             continue
         try:
             anyio.run(trial.attempt, test, fault)
-        except Exception as error:  # noqa: BLE001 - a saboteur may make anything of a test
+        except FAILURES as error:
             reason = only(error)
             if not isinstance(reason, Unproven):
                 failed[name] = f"{type(reason).__name__}: {reason}".splitlines()[0]

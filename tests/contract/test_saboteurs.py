@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
-import saboteurs_transport  # noqa: F401 - they list themselves
 from harness import Saboteur, clauses, reds, saboteurs
 
 from motet.conformance import BackendContract
+
+for module in sorted(Path(__file__).parent.glob("saboteurs_*.py")):
+    import_module(module.stem)  # they list themselves
 
 caught: set[str] = set()
 

@@ -105,6 +105,7 @@ class Ledger:
         self.database = database
         self.now = now
         self.ready = 0
+        self.later = False
         self.decided: set[str] = set()
         self._records: dict[Key, bytes | None] = {}
         self._written: dict[Key, tuple[bytes, float | None]] = {}
@@ -225,6 +226,8 @@ class Ledger:
             due = None if parcel.due is None else parcel.due.timestamp()
             if due is None or due < self.now + SOON:
                 self.ready += 1
+            else:
+                self.later = True
             suspect = parcel.suspect or due is not None
             if type(parcel.body) is not bytes or type(parcel.id) is not str:
                 refuse("parcel", parcel)

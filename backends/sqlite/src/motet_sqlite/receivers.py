@@ -38,6 +38,10 @@ class Receivers:
         self._agenda = None
         self.stirred = True
 
+    def reconsider(self) -> None:
+        """Note that something may be due earlier than was known."""
+        self._agenda = None
+
     def patience(self, database: Database) -> float:
         """Return for how many seconds they may be left alone."""
         if not self.waiting:

@@ -320,6 +320,9 @@ class Writer:
 
     def _spread(self, ledger: Ledger, dealt: Dealt) -> None:
         """After the commit: answer receivers, and wake whom it concerns, in other processes too."""
+        if ledger.later:
+            # Our own commits do not change `data_version`: nothing else would bring this to the receivers' notice.
+            self._receivers.reconsider()
         self._answered += self._receivers.hand_out(dealt)
         if dealt:
             self._hops = 0

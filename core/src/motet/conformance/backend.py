@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -23,13 +24,15 @@ from motet.conformance.transport import TransportContract
 from motet.conformance.workers import WorkersContract
 from motet.conformance.workflows import WorkflowContract
 from motet.errors import MotetError, NotSupported
-from motet.message import Key
+from motet.message import DeadLetter, Key
 from motet.options import Lane
-from motet.ports import Admission, Backend, Entry, Rule, Schedule
+from motet.outcome import ErrorInfo
+from motet.ports import Admission, Backend, Entry, Grant, Lock, Present, Rule, Schedule
 from motet.program import Once, Open, Put
 
 __all__ = ["BackendContract", "ClientContract"]
 
+LONG = timedelta(seconds=60)
 OPTIONAL = ("locks", "events")
 
 
@@ -84,12 +87,32 @@ class ClientContract(Contract):
         assert stage.other not in {info.queue for info in await stranger.transport.queues()}
         assert await stage.taken(stage.b) == [":1"]
 
+    @proves("B3", repeats=False)
+    async def test_b3_names_mean_another_thing_in_another_namespace(self, stage: Stage) -> None:
+        stranger = await stage.connect("stranger")
+        name, first = stage.name("x"), Admission(stage.name("x"), Rule.FIRST, stage.parcel(".1:1"), SOON)
+        buried = DeadLetter(name, stage.high, "app:task", b"", ErrorInfo("exception"), stage.clock.now())
+        for number, backend in enumerate((stage.a, stranger)):
+            assert await backend.store.add(stage.key("n"), 1) == 1
+            assert await backend.store.put_once([Once(stage.key("o.0"), b"1")]) == [None]
+            assert await backend.deadletters.get([name]) == [None]
+            await backend.deadletters.bury([buried])
+            assert name not in {each.id for each in await backend.workers.present()}
+            await backend.workers.beat(Present(name, b""), SOON)
+            if backend.capabilities.locks:
+                granted = await backend.locks.acquire([Lock(name, "mutex")], f"{name}{number}", SOON)
+                assert isinstance(granted, Grant)
+            [standing] = await backend.transport.admit([first])
+            assert standing == first.parcel.id
+            assert await stage.taken(backend) == [".1:1"]
+
     @proves("B4", repeats=False)
     async def test_b4_a_client_that_is_closed_refuses_and_leaves_the_others(self, stage: Stage) -> None:
-        async with stage.client() as closed:
-            await closed.store.put([Put(stage.key("v"), b"1")])
         async with anyio.create_task_group() as group:
-            group.start_soon(stage.one, stage.b)
+            async with stage.client() as closed:
+                await closed.store.put([Put(stage.key("v"), b"1")])
+                group.start_soon(stage.one, stage.b)
+                await stage.sleep(0.05)
             with pytest.raises(MotetError):
                 await closed.store.get([stage.key("v")])
             with pytest.raises(MotetError):
@@ -115,9 +138,10 @@ class ClientContract(Contract):
 
         assert stage.now - began < SOON.total_seconds() / 2
 
-    @proves("B5", needs="durable", repeats=False)
+    @proves("B5", needs="durable", repeats=False, patient=True)
     async def test_b5_what_was_accepted_survives_a_restart(self, stage: Stage) -> None:
         schedule = Schedule(stage.name("s"), stage.clock.now().replace(microsecond=0), b"spec")
+        buried = DeadLetter(stage.name("x"), stage.high, "app:task", b"", ErrorInfo("exception"), stage.clock.now())
         await stage.a.transport.publish([stage.parcel(f".{number}:1") for number in range(5)])
         await stage.a.timers.park([stage.parcel(".parked:1", due=1)])
         await stage.a.store.put([Put(stage.key("v"), b"1")])
@@ -125,11 +149,13 @@ class ClientContract(Contract):
         await stage.a.store.arrive(stage.key("b"), 1, 0)
         await stage.a.schedules.save(schedule)
         await stage.a.transport.pause(stage.other)
+        await stage.a.deadletters.bury([buried])
+        await stage.a.transport.admit([Admission(stage.name("key"), Rule.FIRST, stage.parcel(".keyed:1"), LONG)])
 
         await stage.restart()
 
         found: set[str] = set()
-        while len(found) < 6:
+        while len(found) < 7:
             taken = await stage.taken(stage.b, wait=SOON)
             assert taken
             found |= set(taken)
@@ -141,6 +167,9 @@ class ClientContract(Contract):
         assert kept is not None
         assert kept.spec == b"spec"
         assert [info.paused for info in await stage.a.transport.queues() if info.queue == stage.other] == [True]
+        assert [each and each.id for each in await stage.b.deadletters.get([buried.id])] == [buried.id]
+        late = Admission(stage.name("key"), Rule.FIRST, stage.parcel(".late:1"), LONG)
+        assert await stage.b.transport.admit([late]) == [stage.id(".keyed:1")]
 
     @proves("B5", needs="durable", repeats=False)
     async def test_b5_open_clients_carry_on_after_a_restart(self, stage: Stage) -> None:

@@ -27,6 +27,8 @@ Test: TypeAlias = Callable[[Any, Stage], Awaitable[None]]
 
 PATIENT = timedelta(seconds=30)
 """A lease that does not end while a test runs."""
+FAILURES = (Exception, BaseExceptionGroup, pytest.fail.Exception)
+"""How a test can fail: what `pytest.raises` did not see is no `Exception`, and makes groups that are none either."""
 TOGETHER = 6
 """So many lost replies are tried at once: a case that waits for a lease waits for all of them."""
 
@@ -126,7 +128,7 @@ class Contract:
         reason = self.gap(test)
         try:
             anyio.run(self.attempt, test, fault, backend=loop)
-        except Exception as caught:  # noqa: BLE001 - whatever a test raises is what came out
+        except FAILURES as caught:
             error = only(caught)
             if isinstance(error, Unproven):
                 pytest.skip(f"{type(error).__name__.lower()}: {error}")
@@ -169,7 +171,17 @@ class Contract:
             raise Undeclared(f"it has no {test.__needs__!r}")
 
 
-def only(error: Exception) -> Exception:
-    """Take an error out of the groups that hold nothing else: a test has failed for one reason."""
-    held: tuple[Exception, ...] = getattr(error, "exceptions", ())
-    return only(held[0]) if len(held) == 1 else error
+def only(error: BaseException) -> BaseException:
+    """Take an error out of the groups that hold nothing else: a test has failed for one reason.
+
+    Raises:
+        BaseException: It is no failure, but the end of the whole run.
+    """
+    inner: Sequence[BaseException] = (error,)
+    while len(inner) == 1:
+        error = inner[0]
+        inner = getattr(error, "exceptions", ())
+    reason = error
+    if not isinstance(error, FAILURES):
+        raise error
+    return reason

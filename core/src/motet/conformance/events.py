@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import anyio
 
 from motet.conformance.contract import Contract, proves
@@ -68,6 +70,16 @@ class EventsContract(Contract):
         _, events = await stage.b.events.read(cursor, 2, NOW)
 
         assert len(events) == 2
+
+    @proves("E3", needs="events", repeats=False)
+    async def test_e3_read_returns_nothing_after_its_wait(self, stage: Stage) -> None:
+        cursor, _ = await stage.b.events.read(None, 1, NOW)
+        began = stage.now
+
+        _, events = await stage.b.events.read(cursor, 1, timedelta(seconds=0.2))
+
+        # Others may have emitted meanwhile.
+        assert events or 0.19 <= stage.now - began < 2
 
     @proves("E4", needs="events", repeats=False)
     async def test_e4_the_last_thousand_are_kept(self, stage: Stage) -> None:

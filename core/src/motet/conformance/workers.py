@@ -38,7 +38,9 @@ class WorkersContract(Contract):
         await self._beat(stage, "alive", b"", timedelta(seconds=0.4))
         await stage.sleep(0.2)
         await self._beat(stage, "alive", b"", LONG)
-        assert len(await self._listed(stage)) == 2
+        await self._beat(stage, "brief", b"", LONG)
+        await self._beat(stage, "brief", b"", timedelta(seconds=0.4))
+        assert len(await self._listed(stage)) == 3
 
         await stage.sleep(0.5)
 
