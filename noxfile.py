@@ -208,6 +208,12 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def sim(session: nox.Session) -> None:
+    """Simulate the core under faults: 12,000 new schedules. `-- --replay SEED --mode ordered` tells the course of one."""
+    Place(session, "test").run("python", "tests/sim/simulate.py", *session.posargs)
+
+
+@nox.session
 def types(session: nox.Session) -> None:
     """Check the types with mypy and pyright, and that every public symbol has one."""
     place = Place(session, "types")
@@ -289,7 +295,7 @@ def check_archive(archive: Path) -> None:
 def ci(session: nox.Session) -> None:
     """Run everything on this python, and the unit tests, laws and types on every other one found."""
     others = interpreters()
-    results = [attempt(check, session) for check in (lint, types, contracts, tests, docs, build, demo)]
+    results = [attempt(check, session) for check in (lint, types, contracts, tests, sim, docs, build, demo)]
     results.append(attempt(kill, session, "--kills", "2", name="faults"))
     results += [attempt(on_other, session, path, name=f"python {minor}") for minor, path in others.items()]
     for minor in PYTHONS:
@@ -304,6 +310,7 @@ def nightly(session: nox.Session) -> None:
     place = Place(session, "test")
     results = [
         attempt(laws, session),
+        attempt(place.run, "python", "tests/sim/simulate.py", "--minutes", "60", "--strict", name="simulation"),
         attempt(place.pytest, "backends", "--matrix", name="matrix"),
         attempt(kill, session, name="faults"),
         attempt(place.pytest, "tests/soak", name="soak"),

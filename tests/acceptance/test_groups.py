@@ -202,3 +202,17 @@ async def test_r25_a_group_whose_submit_breaks_is_whole_when_submitted_again(app
                 assert await run.result(10) == list(range(members))
         if not broke:
             return
+
+
+async def test_a_group_within_a_group_may_begin_with_a_failure(app: Motet) -> None:
+    """The outer list was read as if its member itself were the failure."""
+
+    @app.task
+    async def bad() -> int:
+        raise ValueError("no")
+
+    async with app, app.worker():
+        run = await group(group(bad.si(), bad.si()).policy("collect"), group(bad.si()).policy("collect")).submit()
+        values = await run.result(5)
+
+    assert [[type(each) for each in inner] for inner in values] == [[ErrorInfo, ErrorInfo], [ErrorInfo]]

@@ -9,6 +9,8 @@ import pytest
 
 from motet import Motet, chain, group
 from motet.canvas import advance
+from motet.canvas import compile as compile_module
+from motet.canvas import plan as plan_module
 from motet.canvas.compile import Origin, compile_term
 from motet.canvas.plan import PagesNeeded, Plan
 from motet.canvas.terms import Term
@@ -155,3 +157,20 @@ def test_a_page_that_is_missing_is_asked_for() -> None:
         plan.node(Place("", 300))
 
     assert needed.value.keys == (("", 1),)
+
+
+@pytest.mark.parametrize("width", range(40))
+def test_every_node_spans_exactly_what_is_below_it(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """A group of 65,600 had one node fewer than its plan said, and what came after it was never started."""
+    for module in (advance, compile_module, plan_module):
+        monkeypatch.setattr(module, "FANOUT", 3)
+    shelf = Shelf(chain(group(noop.si() for _ in range(width)), total.s()))
+    plan = shelf.plan()
+
+    def walk(place: Place) -> int:
+        node = plan.node(place)
+        below = 1 + sum(walk(child) for child, _ in plan.children(place, node))
+        assert plan_module.span(node) == below
+        return below
+
+    assert walk(Place("", 0)) == plan.header("").size == sum(len(page.nodes) for page in plan.pages.values())

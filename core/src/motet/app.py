@@ -287,7 +287,7 @@ def group_reader(
         values: list[Any] = []
         for member, each in zip(members, raws.decode(raw), strict=True):
             # With `collect` a member that failed stands in the list as its error, marked by its tag.
-            failed = TAG in bytes(each)[:16]
+            failed = bytes(each)[1:].startswith(TAG)
             values.append(error.decode(each) if failed else reader(member)(bytes(each)))
         return values
 

@@ -110,13 +110,17 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """A terminal outcome, as kept. A container's says where its value or its error is."""
+    """A terminal outcome, as kept. A container's says where its value or its error is.
+
+    `spawned` names the value that holds the runs which go with it, where a settlement may break off after its record.
+    """
 
     state: State
     value: bytes | None = None
     source: Ref | None = None
     error: ErrorInfo | None = None
     at: float = 0.0
+    spawned: str = ""
 
 
 class Parcel(msgspec.Struct, frozen=True, gc=False):

@@ -95,6 +95,7 @@ class Retry(msgspec.Struct, frozen=True):
 
     key: Key
     parcel: Parcel
+    ttl: timedelta | None = None
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -224,6 +225,8 @@ def _doubtful(op: Op) -> Op:
             return Publish(tuple(msgspec.structs.replace(parcel, suspect=True) for parcel in op.parcels))
         case Do():
             return Do(doubtful(op.ops))
+        case Arrive():
+            return Arrive(op.key, op.slot, op.failed, doubtful(op.then_ok), doubtful(op.then_err))
         case _:
             return op
 

@@ -299,7 +299,7 @@ class Ledger:
                 self.open(op)
             case Retry():
                 if self.read(op.key) is None:
-                    self.put(Put(op.key, MARK))
+                    self.put(Put(op.key, MARK, op.ttl))
                     self.publish((op.parcel,))
             case Drop():
                 self.drop(op.key)

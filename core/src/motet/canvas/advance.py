@@ -24,6 +24,7 @@ from motet.canvas.records import (
     claim_key,
     closed_key,
     let_go,
+    lifetime,
     only,
     outcome_key,
     parcel_id,
@@ -37,6 +38,7 @@ from motet.program import UP, Arrive, Do, Flag, Guard, Once, Op, Open, Publish, 
 
 __all__ = [
     "NO_INPUT",
+    "PENDING",
     "Fed",
     "again",
     "begin",
@@ -44,6 +46,7 @@ __all__ = [
     "called",
     "close",
     "decided",
+    "dispatch",
     "expand",
     "later",
     "launch",
@@ -58,6 +61,8 @@ BY_VALUE = 64 * 1024
 NESTED = 16
 """After so many barriers that one outcome may complete, a message carries on."""
 INLINE = 16 * 1024
+PENDING = timedelta(hours=1)
+"""After so long a run whose start was never published is swept."""
 
 
 class Fed(msgspec.Struct, frozen=True, gc=False):
@@ -74,6 +79,14 @@ class Fed(msgspec.Struct, frozen=True, gc=False):
 
 
 NO_INPUT = Fed()
+NIL = b"\xc0"
+EMPTY = b"\x90"
+
+
+def fed_with(fed: Fed) -> Fed:
+    """What a value is seen from outside: an empty chain that was given nothing hands on nothing, but its value is None."""
+    return Fed(NIL) if fed == NO_INPUT else fed
+
 
 Decided: TypeAlias = tuple[Place, State, Fed]
 Next: TypeAlias = tuple[Place, Fed]
@@ -94,12 +107,9 @@ def launch(
         ops.append(Put(page_key(plan.run, "", 0), page))
         if due is None:
             return ops + flow.begin("", NO_INPUT)
-    return [*ops, start(plan, now, due)]
-
-
-def start(plan: Plan, now: datetime, due: datetime | None = None) -> Publish:
-    """Ask a worker to begin a run; the plan travels along when it is small."""
-    return Publish((_Flow(plan, now).order(Order.START, Place("", 0), due=due),))
+    # The plan travels along when it is small. Of two clients that submit the same id, one may be late with its message.
+    begun = _Flow(plan, now).order(Order.START, ROOT, due=due)
+    return [*ops, Publish((msgspec.structs.replace(begun, suspect=info.given),))]
 
 
 def begin(plan: Plan, message: Message, now: datetime) -> list[Op]:
@@ -160,8 +170,14 @@ def resume(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
 
 
 def close(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:
-    """End a node early: cancelled, or out of time. Whatever is queued or running in it continues nothing."""
-    return [*decided(plan, place, record, now), *_Flow(plan, now).shut(place)]
+    """End a node early: cancelled, or out of time. Whatever is queued or running in it continues nothing.
+
+    A node may be cancelled before what is around it has begun: its groups must be open for it to arrive.
+    """
+    flow = _Flow(plan, now)
+    around = [(outer, plan.node(outer)) for outer in plan.above(place)]
+    opened = [flow.opening(outer, node) for outer, node in around if isinstance(node, Group | Part)]
+    return [*opened, *decided(plan, place, record, now), *flow.shut(place)]
 
 
 def expand(plan: Plan, place: Place, fed: Fed, now: datetime) -> list[Op]:
@@ -173,39 +189,64 @@ def expand(plan: Plan, place: Place, fed: Fed, now: datetime) -> list[Op]:
     return ops
 
 
-def spliced(plan: Plan, place: Place, replaced: Replaced, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
-    """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages."""
+def spliced(
+    plan: Plan,
+    place: Place,
+    replaced: Replaced,
+    now: datetime,
+    spawned: Sequence[Op] = (),
+    *,
+    suspect: bool = False,
+) -> list[Op]:
+    """Put another term in a leaf's place: its pages first, then the record that names it, then its first messages.
+
+    Nothing takes the place of a leaf whose outcome is recorded. Who is `suspect` may be the only one left to tell
+    of that outcome: a message sees to it.
+    """
     run = plan.run
     for number, raw in enumerate(replaced.pages):
         plan.add(replaced.segment, number, raw)
-    ops: list[Op] = [Put(Key(run, name), value) for name, value in replaced.values]
-    ops += keep_whole(plan)
+    ops = keep_whole(plan, now)
+    ops += [Put(Key(run, name), value) for name, value in replaced.values]
     ops += [Put(page_key(run, replaced.segment, number), raw) for number, raw in enumerate(replaced.pages)]
-    ops.append(Once(splice_key(run, place), replaced.segment.encode()))
-    return [*ops, *spawned, *enter_splice(plan, place, replaced.segment, now)]
+    named = Once(splice_key(run, place), replaced.segment.encode())
+    entered = enter_splice(plan, place, replaced.segment, now, spawned)
+    ops.append(Do([Guard((outcome_key(run, place),)), named, *entered]))
+    if suspect:
+        again = _Flow(plan, now).order(Order.RESUME, place)
+        ops.append(Publish((msgspec.structs.replace(again, suspect=True),)))
+    return ops
 
 
-def keep_whole(plan: Plan) -> list[Op]:
-    """Keep the plan of a run that was a single call until now: more than one record is swept as a whole."""
+def keep_whole(plan: Plan, now: datetime) -> list[Op]:
+    """Keep the plan of a run that was a single call until now: more than one record is swept as a whole.
+
+    A janitor removes it if the call comes to something else in the end, because this settlement broke off.
+    """
     header = single(plan)
     if header is None:
         return []
     page = msgspec.structs.replace(plan.page("", 0), header=msgspec.structs.replace(header, given=True))
     raw = pack(page)
     plan.add("", 0, raw)
-    return [Put(page_key(plan.run, "", 0), raw)]
+    due = now + PENDING + timedelta(seconds=header.ttl)
+    janitor = _Flow(plan, now).order(Order.JANITOR, ROOT, due=due)
+    return [Publish((janitor,)), Put(page_key(plan.run, "", 0), raw)]
 
 
-def enter_splice(plan: Plan, place: Place, segment: str, now: datetime) -> list[Op]:
+def enter_splice(plan: Plan, place: Place, segment: str, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
     """Start the term that a leaf's splice record names."""
     flow = _Flow(plan, now)
     ops: list[Op] = []
     flow.guard(ops, place, itself=True)
-    return ops + flow.begin(segment, NO_INPUT)
+    return [*ops, *spawned, *flow.begin(segment, NO_INPUT)]
 
 
 def again(plan: Plan, place: Place, message: Message, due: datetime, now: datetime) -> list[Op]:
-    """Park the next attempt of a leaf, once, unless it is decided or out of scope by now."""
+    """Park the next attempt of a leaf, once, unless it is decided or out of scope by now.
+
+    The mark of it is swept with its run; a single call is not swept, so that there the mark expires by itself.
+    """
     flow = _Flow(plan, now)
     attempt = message.attempt + 1
     leaf = plan.node(place)
@@ -213,7 +254,30 @@ def again(plan: Plan, place: Place, message: Message, due: datetime, now: dateti
     following = msgspec.structs.replace(message, attempt=attempt)
     parcel = flow.parcel(following, plan.profile(place, leaf).lane, due if due > now else None)
     keys = (outcome_key(plan.run, place), *flow.closed(place))
-    return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel)]
+    header = single(plan) if place == ROOT else None
+    ttl = None if header is None else max(due - now, timedelta()) + lifetime(header.ttl)
+    return [Guard(keys), Retry(attempt_key(plan.run, place, attempt), parcel, ttl)]
+
+
+def dispatch(
+    plan: Plan,
+    pages: Sequence[bytes],
+    values: Sequence[tuple[str, bytes]],
+    now: datetime,
+    fed: Fed = NO_INPUT,
+) -> list[Op]:
+    """Submit a run from inside a settlement; `plan` knows its first page.
+
+    A plan that does not travel with the message is stored first, and a janitor looks after it: what is around the node
+    may be closed before a settlement that broke off here is repeated.
+    """
+    flow = _Flow(plan, now)
+    begun = Publish((flow.order(Order.START, ROOT, fed),))
+    if "" in plan.inline:
+        return [begun]
+    puts = [Put(Key(plan.run, name), value) for name, value in values]
+    puts += [Put(page_key(plan.run, "", number), raw) for number, raw in enumerate(pages)]
+    return [Publish((flow.order(Order.JANITOR, ROOT, due=now + PENDING),)), *puts, begun]
 
 
 class _Flow:
@@ -323,8 +387,10 @@ class _Flow:
 
     def kept(self, place: Place, state: State, fed: Fed) -> Fed:
         """The value of a spliced leaf: that of its replacement, or its own when it only waited for children."""
+        if state != State.OK:
+            return fed
         kept = self.plan.header(place.segment).kept
-        return fed if kept is None or state != State.OK else Fed(kept, None)
+        return fed_with(fed) if kept is None else Fed(kept, None)
 
     def passed_on(self, state: State, fed: Fed, inner: Place) -> Record:
         """The record of a node whose outcome is that of one inside it: by reference, whatever its size."""
@@ -359,10 +425,10 @@ class _Flow:
         ops.append(self.once(place, Record(state, source=fed.source)))
         if self.depth >= NESTED:
             ops.append(Publish((self.order(Order.RESUME, place),)))
-            return ops
-        self.depth += 1
-        self.run(ops, (place, state, fed))
-        self.depth -= 1
+        else:
+            self.depth += 1
+            self.run(ops, (place, state, fed))
+            self.depth -= 1
         if isinstance(node, Group) and node.fast and state == State.ERR:
             ops.append(Do(self.shut(place)))
         return ops
@@ -379,6 +445,7 @@ class _Flow:
         """Start the callbacks of a scope, before the parent is told; each is a run of its own (H4)."""
         if node.scope is None or state == State.CANCELLED:
             return
+        fed = fed_with(fed)
         for callback in node.scope.on_success if state == State.OK else node.scope.on_failure:
             if fed.value is None:
                 # The input is a record of this run: its sweep waits until the callback's run has ended.
@@ -396,12 +463,7 @@ class _Flow:
             ops = flow.begin("", fed)
             self.timed = self.timed or flow.timed
             return ops
-        header = plan.header("")
-        created = self.second.timestamp()
-        info = RunInfo(header.name, header.size, header.leaves, created, header.ttl, origin=self.plan.run)
-        ops = [Put(page_key(callback.run, "", number), raw) for number, raw in enumerate(callback.pages)]
-        ops.append(Put(Key(callback.run, RUN), pack(info)))
-        return [*ops, Publish((flow.order(Order.START, Place("", 0), fed),))]
+        return dispatch(plan, callback.pages, (), self.second, fed)
 
     def end(self, ops: list[Op]) -> None:
         """The root is decided: let go of the run that this one read from, and have the records swept in time."""
@@ -450,11 +512,15 @@ class _Flow:
             ops.append(Publish((self.order(Order.EXPAND, place, fed),)))
         return None
 
+    def opening(self, place: Place, node: Group | Part) -> Open:
+        """What makes the barrier of a group, or of a part of one."""
+        allowed = node.max_failed if isinstance(node, Group) else 0
+        return Open(barrier_key(self.plan.run, place), node.count, allowed, node.fast)
+
     def open(self, ops: list[Op], place: Place, node: Node, fed: Fed) -> None:
         """Open a barrier, then start its members; a member that is decided at once arrives at once."""
         assert isinstance(node, Group | Part)
-        allowed = node.max_failed if isinstance(node, Group) else 0
-        ops.append(Open(barrier_key(self.plan.run, place), node.count, allowed, node.fast))
+        ops.append(self.opening(place, node))
         fed = fed.shared_by(node.members if isinstance(node, Group) else FANOUT)
         first = node.first if isinstance(node, Part) else 0
         leaves: list[Parcel] = []
@@ -494,5 +560,3 @@ class _Flow:
         return Parcel(parcel_id(message), lane, pack(message), due)
 
 
-NIL = b"\xc0"
-EMPTY = b"\x90"

@@ -199,9 +199,10 @@ class _Compiler:
             case Chain():
                 self.index += 1
                 yield plan.Chain(up, slot, self.spans[id(term)], len(term.steps), drop, self.scope(term.scope, here))
+                fed = fed and not drop
                 for number, step in enumerate(term.steps):
-                    fed_step = fed and not drop if number == 0 else True
-                    yield from self.walk(step, here, number, fed_step, number in term.drops)
+                    yield from self.walk(step, here, number, fed, number in term.drops)
+                    fed = hands_on(step, fed and number not in term.drops)
             case Group():
                 self.index += 1
                 yield self.group(term, up, slot, drop, here)
@@ -256,7 +257,7 @@ class _Compiler:
             for slot, member in enumerate(members):
                 yield from self.walk(member, up, slot, fed, False)
             return
-        fast = whole.rule == "fail_fast" and not whole.min_success
+        fast = whole.rule == "fail_fast" and whole.min_success is None
         for slot, start in enumerate(range(0, len(members), share)):
             below = members[start : start + share]
             here = self.index
@@ -292,6 +293,19 @@ class _Compiler:
         return first.page.profiles[0] if term.scope is PLAIN or term.scope == PLAIN else None
 
 
+def hands_on(term: Term[Any, Any], fed: bool) -> bool:
+    """Say whether what comes after a term has an input: an empty chain hands on what it was given, be it nothing."""
+    match term:
+        case Chain():
+            for number, step in enumerate(term.steps):
+                fed = hands_on(step, fed and number not in term.drops)
+            return fed
+        case Recovered():
+            return hands_on(term.inner, fed) and hands_on(term.handler, True)
+        case _:
+            return True
+
+
 def capacity(members: int) -> int:
     """How many members each direct child of a group of this width holds."""
     share = 1
@@ -301,12 +315,12 @@ def capacity(members: int) -> int:
 
 
 def parts(members: int) -> int:
-    """Count the parts below a group of this width."""
-    share, count = capacity(members), 0
-    while share > 1:
-        count += -(-members // share)
-        share //= FANOUT
-    return count
+    """Count the parts below a group of this width. The last one holds fewer members, and so perhaps none of its own."""
+    share = capacity(members)
+    if share == 1:
+        return 0
+    full, rest = divmod(members, share)
+    return full * (1 + parts(share)) + (1 + parts(rest) if rest else 0)
 
 
 def expiry(moment: datetime | None) -> float | None:

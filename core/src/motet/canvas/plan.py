@@ -308,6 +308,15 @@ class Plan:
             yield outer
             outer = self.up(outer)
 
+    def before(self, place: Place) -> Iterator[tuple[Place, Place]]:
+        """Yield what must have ended before this node could begin: the chain or recovery, and the step; inner first."""
+        at: Place | None = place
+        while at is not None:
+            node, outside = self.node(at), self.up(at)
+            if outside is not None and node.slot > 0 and isinstance(outer := self.node(outside), Chain | Recover):
+                yield outside, next(child for child, below in self.children(outside, outer) if below.slot == node.slot - 1)
+            at = outside
+
     def path(self, place: Place) -> tuple[int, ...]:
         """Return the positions from the root of the run, parts of wide groups left out."""
         positions: list[int] = []

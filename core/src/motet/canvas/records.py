@@ -29,6 +29,7 @@ __all__ = [
     "outcome_key",
     "parcel_id",
     "single",
+    "splice_children",
     "splice_key",
 ]
 
@@ -75,6 +76,11 @@ def claim_key(run: str) -> Key:
 def attempt_key(run: str, place: Place, attempt: int) -> Key:
     """The mark of an attempt that has been scheduled."""
     return Key(run, f"a.{place}.{attempt}")
+
+
+def splice_children(run: str, segment: str) -> Key:
+    """Where the runs are kept that a replaced task asked for besides."""
+    return Key(run, f"w.{segment}")
 
 
 def splice_key(run: str, place: Place) -> Key:

@@ -10,9 +10,21 @@ import msgspec
 
 from motet.canvas import advance
 from motet.canvas.advance import Fed
-from motet.canvas.plan import Plan
-from motet.canvas.records import RUN, RunInfo, claim_key, control, outcome_key, parcel_id
+from motet.canvas.plan import Plan, page_key
+from motet.canvas.records import (
+    ROOT,
+    ROOT_OUTCOME,
+    RUN,
+    RunInfo,
+    claim_key,
+    control,
+    outcome_key,
+    parcel_id,
+    splice_children,
+    splice_key,
+)
 from motet.engine.plans import Plans
+from motet.engine.submit import read_children, spawned
 from motet.engine.values import Values
 from motet.errors import StateLost
 from motet.failpoints import hit
@@ -48,10 +60,12 @@ class Control:
         Raises:
             StateLost: The run's records are gone; there is nothing left to do.
         """
+        suspect = delivery is not None and delivery.suspect
+        if suspect and message.order == Order.EXPAND:
+            # Its plan may have travelled along, or be at hand: the run has been swept if it is not in the store.
+            await self.values.stored(page_key(message.run, "", 0))
         ops = await self._program(message)
-        if delivery is not None and delivery.suspect and not self.backend.capabilities.atomic:
-            return doubtful(ops)
-        return ops
+        return doubtful(ops) if suspect else ops
 
     async def _program(self, message: Message) -> Sequence[Op]:
         plan = self.plans.of(message.run, message.segment, message.plan)
@@ -88,33 +102,54 @@ class Control:
     def started(self, plan: Plan, message: Message, recorded: bool) -> list[Op]:
         """Begin a run; it gets its record here if whoever sent the message could not write it."""
         header = plan.header("")
-        info = RunInfo(header.name, header.size, header.leaves, self.clock.now().timestamp(), header.ttl)
+        now = self.clock.now().timestamp()
+        info = RunInfo(header.name, header.size, header.leaves, now, header.ttl, origin=header.kin)
         record: list[Op] = [] if recorded else [Put(Key(plan.run, RUN), pack(info))]
         return record + advance.begin(plan, message, self.clock.now())
 
     async def closed(self, plan: Plan, message: Message) -> list[Op]:
         """End a node early."""
+        now, place = self.clock.now(), message.place
         if message.order == Order.CANCEL:
             record = Record(State.CANCELLED, error=ErrorInfo(kind=Kind.CANCELLED, run=plan.run, message=message.detail))
         else:
-            path = await self.plans.ask(plan, lambda known: known.path(message.place))
-            error = ErrorInfo(
-                kind=Kind.TIMEOUT, run=plan.run, node=str(message.place), path=path, message="out of time"
-            )
+            path = await self.plans.ask(plan, lambda known: known.path(place))
+            error = ErrorInfo(kind=Kind.TIMEOUT, run=plan.run, node=str(place), path=path, message="out of time")
             record = Record(State.ERR, error=error)
         try:
-            return await self.plans.ask(
-                plan, lambda known: advance.close(known, message.place, record, self.clock.now())
-            )
+            if message.order == Order.CANCEL:
+                ends = await self.ends(plan, place)
+                if ends is None:
+                    return []
+                place = ends
+            return await self.plans.ask(plan, lambda known: advance.close(known, place, record, now))
         except StateLost:
             # A single call keeps no plan: its outcome is all there is, and its message finds it.
             key = outcome_key(plan.run, message.place)
             return [Once(key, pack(record), MARKER, True), Flag(plan.run, "", 0, 0)]
 
+    async def ends(self, plan: Plan, place: Place) -> Place | None:
+        """Say what ends when a node is cancelled; None when what is around it has ended without it.
+
+        A chain that has not come to it yet ends as a whole. Otherwise the chain would be decided, and all that waits
+        for it go on, while steps before the node still run.
+        """
+        waits = await self.plans.ask(plan, lambda known: list(known.before(place)))
+        steps = await self.values.store.get([outcome_key(plan.run, step) for _, step in waits])
+        for (outer, _), step in zip(waits, steps, strict=True):
+            place = outer if step is None else place
+        around = await self.plans.ask(plan, lambda known: list(known.above(place)))
+        own, *outcomes = await self.values.store.get([outcome_key(plan.run, each) for each in (place, *around)])
+        ended = [(outer, read_record(raw)) for outer, raw in zip(around, outcomes, strict=True) if raw is not None]
+        if own is not None or not ended:
+            return place
+        # A chain that was cancelled: perhaps for this very message, which broke off before it had told what is around.
+        return next((outer for outer, record in ended if record.state == State.CANCELLED and record.error), None)
+
     async def swept(self, message: Message) -> list[Op]:
         """Remove an ended run, unless a callback may still read from it; an id that a user gave stays for a day."""
         store, run = self.backend.store, message.run
-        if await store.names(run, "k."):
+        if await self.read_by_others(run):
             return [self.repeated(message, self.clock.now() + KIN_PATIENCE)]
         raw, *_ = await store.get([Key(run, RUN)])
         info = msgspec.msgpack.decode(raw, type=RunInfo) if raw else None
@@ -126,15 +161,29 @@ class Control:
             hit("in_sweep")
         return []
 
+    async def read_by_others(self, run: str) -> bool:
+        """Say whether a callback that may read from the run has not ended. One that is nowhere never will."""
+        children = [name[2:] for name in await self.backend.store.names(run, "k.")]
+        if not children:
+            return False
+        keys = [key for each in children for key in (Key(each, ROOT_OUTCOME), page_key(each, "", 0))]
+        records = await self.backend.store.get(keys)
+        places = await self.backend.transport.find(children)
+        ended, kept = records[::2], records[1::2]
+        return any(
+            end is None and (place is not None or plan is not None)
+            for end, place, plan in zip(ended, places, kept, strict=True)
+        )
+
     def repeated(self, message: Message, due: datetime) -> Publish:
         """Put an order off; the id differs, because the message at hand still holds the old one."""
         following = msgspec.structs.replace(message, attempt=message.attempt + 1)
         return Publish((control(following, due),))
 
     async def tidied(self, message: Message) -> list[Op]:
-        """Remove what a client left that died before it had submitted its run."""
-        started, *_ = await self.backend.store.get([Key(message.run, RUN)])
-        while started is None and not await self.backend.store.sweep(message.run, CHUNK):
+        """Remove what was stored for a run that never began: its client, or the settlement of its start, broke off."""
+        known = await self.backend.store.get([Key(message.run, RUN), splice_key(message.run, ROOT)])
+        while not any(known) and not await self.backend.store.sweep(message.run, CHUNK):
             hit("in_sweep")
         return []
 
@@ -165,6 +214,14 @@ class Control:
         now = self.clock.now()
         if kind == "s":
             chosen = conflict.stored.decode()
-            return await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now))
+            ops = await self.children(splice_children(run, chosen), now)
+            entered = await self.plans.ask(plan, lambda known: advance.enter_splice(known, place, chosen, now, ops))
+            return doubtful(entered)
         record = read_record(conflict.stored)
-        return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now))
+        ops = await self.children(Key(run, record.spawned), now) if record.spawned else ()
+        return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now, ops))
+
+    async def children(self, key: Key, now: datetime) -> Sequence[Op]:
+        """Submit once more what a task had asked for: the settlement that won may have broken off before."""
+        raw, *_ = await self.backend.store.get([key])
+        return () if raw is None else spawned(read_children(raw), now)

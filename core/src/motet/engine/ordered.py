@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from motet.engine.wellformed import check_program
 from motet.errors import MotetError
 from motet.failpoints import hit
@@ -93,9 +95,10 @@ class OrderedSettler:
                 await self.store.flag([op])
             case Retry():
                 # The mark comes last: whoever dies before it parks again, and meanwhile the id makes the parcel one.
+                # A copy that is parked after the first has run is marked, so that it looks before it runs.
                 if await self.store.get([op.key]) == [None]:
-                    await self.timers.park([op.parcel])
-                    await self.store.put_once([Once(op.key, b"1")])
+                    await self.timers.park([msgspec.structs.replace(op.parcel, suspect=True)])
+                    await self.store.put_once([Once(op.key, b"1", op.ttl)])
             case Bury():
                 await self.deadletters.bury([op.letter])
             case Do():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ import attrs
 import msgspec
 
 from motet.canvas import advance
+from motet.canvas.advance import PENDING
 from motet.canvas.compile import Catalog, Compiled, CompiledPage, Origin, compile_term
 from motet.canvas.launching import Submission
 from motet.canvas.plan import Plan, page_key
@@ -23,16 +24,14 @@ from motet.identity import check_id, derive
 from motet.message import VERSION, Key, Message, Order, Parcel
 from motet.options import aware, instant, seconds
 from motet.ports import Backend, Clock, Entry, Ids
-from motet.program import Op, Put
+from motet.program import Do, Op, Put
 
-__all__ = ["Submitter", "spawned"]
+__all__ = ["Child", "Submitter", "child", "read_children", "spawned"]
 
 CALLS = 1000
 """Runs handed over in one call."""
 BATCH = 32
 """Pages written in one call: about 1 MiB, and no transaction over 100 ms on SQLite."""
-PENDING = timedelta(hours=1)
-"""After so long a run whose start was never published is swept."""
 
 
 @attrs.frozen
@@ -89,7 +88,7 @@ class Submitter:
         """Compile a term with its options; no I/O."""
         if not options:
             run, ttl = self.ids.new(), self.ttl_of(term)
-            compiled = compile_term(term, Origin(run=run, discard=not ttl), self.catalog, ttl=ttl or self.marker_ttl)
+            compiled = compile_term(term, Origin(run=run, discard=not ttl), self.catalog, ttl=self.kept(ttl))
             return Prepared.of(compiled, None, self.clock.now())
         given: dict[str, Any] = dict(options)
         run = self.run_id(given)
@@ -97,10 +96,13 @@ class Submitter:
         ttl = seconds(given["result_ttl"], "result_ttl") if given.get("result_ttl") is not None else self.ttl_of(term)
         inner = {name: value for name, value in given.items() if name not in OUTER}
         chosen = term.set(**inner) if inner else term
-        kept = ttl or self.marker_ttl
         origin = Origin(run=run, discard=not ttl, given="id" in given or "unique" in given)
-        compiled = compile_term(chosen, origin, self.catalog, ttl=kept)
+        compiled = compile_term(chosen, origin, self.catalog, ttl=self.kept(ttl))
         return Prepared.of(compiled, due, self.clock.now())
+
+    def kept(self, ttl: float) -> float:
+        """How long records stay: as long as a message of the run may come back, even if nobody wants the result."""
+        return max(ttl, self.marker_ttl)
 
     def ttl_of(self, term: Term[Any, Any]) -> float:
         """A single call keeps its result as its task says; a composition as the app says."""
@@ -210,13 +212,32 @@ def page_puts(run: str, segment: str, number: int, page: CompiledPage) -> list[P
     return [*values, Put(page_key(run, segment, number), page.body)]
 
 
-def spawned(term: Term[Any, Any], run: str, catalog: Catalog, now: datetime, ttl: float) -> list[Op]:
-    """The ops that submit a term from inside a settlement, as a run of its own."""
+class Child(msgspec.Struct, frozen=True, array_like=True):
+    """A run that a task asked for, compiled; `plain` says that it is one call, which needs no record."""
+
+    run: str
+    pages: tuple[bytes, ...]
+    values: tuple[tuple[str, bytes], ...]
+    plain: bool
+
+
+read_children: Callable[[bytes], list[Child]] = msgspec.msgpack.Decoder(list[Child]).decode
+
+
+def child(term: Term[Any, Any], run: str, catalog: Catalog, ttl: float) -> Child:
+    """Compile a term that is submitted by a settlement."""
     compiled = compile_term(term, Origin(run=run), catalog, ttl=ttl)
-    prepared = Prepared.of(compiled, None, now)
-    if compiled.plain is not None:
-        return list(advance.call(prepared.plan, now))
+    pages = (compiled.first, *compiled.rest)
+    values = tuple(value for page in pages for value in page.values)
+    return Child(run, tuple(page.body for page in pages), values, compiled.plain is not None)
+
+
+def spawned(children: Iterable[Child], now: datetime) -> list[Op]:
+    """The ops that submit runs from inside a settlement; each goes its own way."""
     ops: list[Op] = []
-    for number, page in enumerate((compiled.first, *compiled.rest)):
-        ops += page_puts(run, "", number, page)
-    return [*ops, *advance.launch(prepared.plan, now, prepared.info)]
+    for each in children:
+        plan = Plan(each.run)
+        plan.add("", 0, each.pages[0])
+        plain = advance.call(plan, now) if each.plain else None
+        ops.append(Do(plain or advance.dispatch(plan, each.pages, each.values, now)))
+    return ops

@@ -40,11 +40,11 @@ class MemoryEvents:
             if left <= 0:
                 break
             event = anyio.Event()
-            world.watchers.add(event)
+            world.watchers[event] = None
             try:
                 await world.clock.wait(event, left)
             finally:
-                world.watchers.discard(event)
+                world.watchers.pop(event, None)
         return found
 
 

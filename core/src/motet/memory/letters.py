@@ -53,7 +53,7 @@ class Letters:
         self.parked: list[tuple[datetime, int, Letter]] = []
         self.withdrawn: int = 0
         self.paused: set[str] = set()
-        self.receivers: set[Waiter] = set()
+        self.receivers: dict[Waiter, None] = {}
         self.keys: dict[str, tuple[str, float]] = {}
         self.counter: itertools.count[int] = itertools.count(1)
         self.next_expiry: float = float("inf")

@@ -24,12 +24,12 @@ class MemorySignals:
     async def subscribe(self, run: str) -> AsyncGenerator[MemoryWakeups]:
         waiting = self.world.waiting
         wakeups = MemoryWakeups(self)
-        waiting.setdefault(run, set()).add(wakeups)
+        waiting.setdefault(run, {})[wakeups] = None
         try:
             yield wakeups
         finally:
             listeners = waiting[run]
-            listeners.discard(wakeups)
+            listeners.pop(wakeups, None)
             if not listeners:
                 del waiting[run]
 

@@ -38,11 +38,11 @@ class MemoryTransport:
         give_up = clock.monotonic() + wait.total_seconds()
         while not taken and (left := give_up - clock.monotonic()) > 0:
             event = anyio.Event()
-            letters.receivers.add(event)
+            letters.receivers[event] = None
             try:
                 await clock.wait(event, letters.until_next(left))
             finally:
-                letters.receivers.discard(event)
+                letters.receivers.pop(event, None)
             # Asked of the client again: it may have been closed meanwhile (B4).
             taken = self.world.letters.take(lanes, limit, paused=paused)
         return taken

@@ -39,7 +39,7 @@ DONE, LOST = Reply(), Reply(lost=True)
 
 
 class World:
-    """Everything that clients of one `memory://` URL share."""
+    """Everything that clients of one `memory://` URL share. Who waits is woken in the order of arrival, on every run."""
 
     def __init__(self, clock: Clock, lease: timedelta) -> None:
         self.clock = clock
@@ -51,8 +51,8 @@ class World:
         self.workers: dict[str, tuple[Present, float]] = {}
         self.events: deque[bytes] = deque(maxlen=EVENTS_KEPT)
         self.emitted: int = 0
-        self.watchers: set[Waiter] = set()
-        self.waiting: dict[str, set[Waiter]] = {}
+        self.watchers: dict[Waiter, None] = {}
+        self.waiting: dict[str, dict[Waiter, None]] = {}
 
     def settle(self, entry: Entry) -> Reply:
         """Carry out one entry."""
@@ -129,7 +129,7 @@ class World:
             case Drop():
                 self.records.remove(op.key)
             case Retry():
-                if self.records.put_once(Once(op.key, b"1")) is None:
+                if self.records.put_once(Once(op.key, b"1", op.ttl)) is None:
                     self.letters.publish((op.parcel,))
             case Flag():
                 self.records.flag(op)

@@ -80,7 +80,9 @@ class Worker:
             worker=self,
             resolver=Resolver(registry, plans, values, self.cancelled),
             executor=Executor(registry, ids, tracebacks=options.tracebacks),
-            decider=Decider(registry, plans, clock, rng, options.lease.total_seconds() * 3),
+            decider=Decider(
+                registry, plans, clock, rng, options.lease.total_seconds() * 3, atomic=backend.capabilities.atomic
+            ),
             control=control,
             clock=clock,
             processes=ProcessSlots(options.processes, tracebacks=options.tracebacks),

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from motet.canvas.plan import Leaf, Plan, Profile
-from motet.canvas.records import attempt_key, closed_key, outcome_key, splice_key
+from motet.canvas.plan import Leaf, Plan, Profile, page_key
+from motet.canvas.records import attempt_key, closed_key, outcome_key, single, splice_key
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import DecodeError, StateLost
@@ -87,6 +87,8 @@ class Resolver:
             node = plan.node(place) if message.plan else await self.plans.ask(plan, lambda known: known.node(place))
             if not isinstance(node, Leaf):
                 raise DecodeError(f"node {place} of run {message.run} is no call")
+            # What is known of the segment as a whole: a task that goes on with another term must know how deep it is.
+            await self.plans.ask(plan, lambda known: known.header(place.segment))
             if delivery.suspect:
                 await self.look_back(plan, message)
             if message.run in self.cancelled.runs and await self.plans.ask(
@@ -105,21 +107,26 @@ class Resolver:
             return True
 
     async def look_back(self, plan: Plan, message: Message) -> None:
-        """Read what became of a node whose message may have been run before (C3), and of the scopes around it (H6)."""
+        """Read what became of a node whose message may have been run before (C3), and of the scopes around it (H6).
+
+        A run that has no plan any more has been swept: nothing of it may begin again from a message that was left.
+        """
         run, place = message.run, message.place
         around = await self.plans.ask(plan, lambda known: list(known.above(place)))
+        whole = await self.plans.ask(plan, single) is None
         keys = [
             outcome_key(run, place),
             splice_key(run, place),
             attempt_key(run, place, message.attempt + 1),
             *(closed_key(run, outer) for outer in around),
+            page_key(run, "", 0),
         ]
-        outcome, splice, *passed = await self.values.store.get(keys)
+        outcome, splice, *passed, known = await self.values.store.get(keys)
         if splice is not None:
             raise Decided(keys[1], splice)
         if outcome is not None:
             raise Decided(keys[0], outcome)
-        if any(mark is not None for mark in passed):
+        if any(mark is not None for mark in passed) or (whole and known is None):
             raise Skip
 
     def check(self, job: Job, clock: Clock) -> Failure | None:

@@ -14,19 +14,19 @@ import msgspec
 from motet import retry
 from motet.canvas import advance
 from motet.canvas.plan import PagesNeeded
-from motet.canvas.records import lifetime, single
+from motet.canvas.records import lifetime, single, splice_children
 from motet.engine.control import Control
 from motet.engine.deadletters import bury
 from motet.engine.plans import Plans
-from motet.engine.submit import spawned
+from motet.engine.submit import Child, child, spawned
 from motet.errors import StateLost, Unavailable
 from motet.failpoints import hit
 from motet.identity import derive
-from motet.message import Key, Message, Record, Ref, State
+from motet.message import Key, Message, Record, Ref, State, pack
 from motet.outcome import Again, Cancelled, ErrorInfo, Failure, Kind, Outcome, Replaced, Success, decide
 from motet.ports import Backend, Clock, Entry, Reply, Rng
 from motet.ports.settler import Settlement
-from motet.program import Do, Op, Put
+from motet.program import Op, Put, doubtful
 from motet.registry import Registry
 from motet.retry import NoRetry
 from motet.worker.resolve import Job
@@ -49,6 +49,7 @@ class Decider:
     clock: Clock
     rng: Rng
     marker_ttl: float
+    atomic: bool
 
     async def entry(self, job: Job, outcome: Outcome, spawns: Sequence[Any] = ()) -> Entry:
         """Decide, and derive the program."""
@@ -76,7 +77,7 @@ class Decider:
         now = self.clock.now()
         match outcome:
             case Success(value=value):
-                return self.succeeded(job, value, now, self.spawned(job, spawns, now) if spawns else ())
+                return self.succeeded(job, value, now, self.children(job, spawns) if spawns else ())
             case Failure():
                 verdict = decide(outcome, job.message.attempt, self.policy(job), self.rng.roll())
                 if isinstance(verdict, Again):
@@ -84,7 +85,12 @@ class Decider:
                     return advance.again(job.plan, job.place, job.message, due, now)
                 return self.failed(job, outcome.error, now)
             case Replaced():
-                return advance.spliced(job.plan, job.place, outcome, now, self.spawned(job, spawns, now))
+                children = self.children(job, spawns)
+                if children:
+                    kept = (splice_children(job.message.run, outcome.segment).name, pack(children))
+                    outcome = msgspec.structs.replace(outcome, values=(*outcome.values, kept))
+                begun = spawned(children, now)
+                return advance.spliced(job.plan, job.place, outcome, now, begun, suspect=job.delivery.suspect)
             case Cancelled():
                 return ()
 
@@ -93,17 +99,22 @@ class Decider:
             return retry.policy(job.profile.retry)
         return job.definition.retry_policy if job.definition is not None else NoRetry()
 
-    def succeeded(self, job: Job, value: bytes, now: datetime, spawned_ops: Sequence[Op]) -> list[Op]:
-        if len(value) <= INLINE:
-            record = Record(State.OK, value, at=now.timestamp())
-            return advance.decided(job.plan, job.place, record, now, spawned_ops)
-        # Claim check: the name holds the receipt, so that two executions do not write one value over the other.
-        name = f"v.{job.place}.{derive(job.delivery.receipt)[:8]}"
-        header = single(job.plan)
+    def succeeded(self, job: Job, value: bytes, now: datetime, children: Sequence[Child]) -> list[Op]:
+        record = Record(State.OK, value, at=now.timestamp())
+        if len(value) <= INLINE and not children:
+            return advance.decided(job.plan, job.place, record, now)
+        # The names hold the receipt, so that two executions do not write one's values over the other's.
+        run, header, nonce = job.message.run, single(job.plan), derive(job.delivery.receipt)[:8]
         ttl = None if header is None else lifetime(header.ttl)
-        record = Record(State.OK, source=Ref(job.message.run, stored=name), at=now.timestamp())
-        put = Put(Key(job.message.run, name), value, ttl)
-        return [put, *advance.decided(job.plan, job.place, record, now, spawned_ops)]
+        ops: list[Op] = []
+        if len(value) > INLINE:
+            name = f"v.{job.place}.{nonce}"
+            record = msgspec.structs.replace(record, value=None, source=Ref(run, stored=name))
+            ops.append(Put(Key(run, name), value, ttl))
+        if children and not self.atomic:
+            record = msgspec.structs.replace(record, spawned=f"w.{job.place}.{nonce}")
+            ops.append(Put(Key(run, record.spawned), pack(children), ttl))
+        return [*ops, *advance.decided(job.plan, job.place, record, now, spawned(children, now))]
 
     def failed(self, job: Job, error: ErrorInfo, now: datetime) -> list[Op]:
         program = advance.decided(job.plan, job.place, Record(State.ERR, error=error, at=now.timestamp()), now)
@@ -111,14 +122,14 @@ class Decider:
             return [bury(job.delivery, error, now), *program]
         return program
 
-    def spawned(self, job: Job, spawns: Sequence[Any], now: datetime) -> list[Op]:
+    def children(self, job: Job, spawns: Sequence[Any]) -> list[Child]:
         """Runs of their own that the attempt asked for; their ids come from the node and the ordinal or key."""
-        ops: list[Op] = []
-        for spawn in spawns:
-            if not spawn.attach:
-                run = derive(job.message.run, str(job.place), "+", spawn.key)
-                ops.append(Do(spawned(spawn.term, run, self.registry, now, job.profile.ttl)))
-        return ops
+        ttl = max(job.profile.ttl, self.marker_ttl)
+        return [
+            child(spawn.term, derive(job.message.run, str(job.place), "+", spawn.key), self.registry, ttl)
+            for spawn in spawns
+            if not spawn.attach
+        ]
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
@@ -169,6 +180,8 @@ class Settling:
                 hit("after_settle_batch")
             except Unavailable as error:
                 log.warning("settle failed, trying again in %.2f s: %s", pause, error)
+                if not self.backend.capabilities.atomic:
+                    batch = [doubted(waiting) for waiting in batch]
                 await self.control.clock.sleep(pause)
                 pause = min(pause * 2, 5.0)
             except Exception:
@@ -215,6 +228,12 @@ class Settling:
                 log.exception("cannot advance from what won id=%s; its message comes back", name(waiting))
                 return None
             return Waiting(Entry(program, entry.delivery, entry.settlement), message)
+
+
+def doubted(waiting: Waiting) -> Waiting:
+    """Whether it was settled, or how far, nobody knows: what it publishes again is marked (C3)."""
+    entry = waiting.entry
+    return Waiting(Entry(doubtful(entry.program), entry.delivery, entry.settlement), waiting.message)
 
 
 def name(waiting: Waiting) -> str:
