@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+from broken import MUTANTS
 from checker import Violation, doubled, lost
 from fleet import Fleet
 from mixture import app
-from mutants import MUTANTS
 from ordered import declare
 from phase import PATIENCE, Phase, Report
 from points import POINTS, Point

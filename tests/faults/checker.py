@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from history import History, Mark, Outcome, Run
@@ -42,7 +42,7 @@ def check(history: History) -> list[Violation]:
         outcomes[outcome.root].append(outcome)
     found: list[Violation] = []
     for run in history.runs.values():
-        judged = Judged(run, marks[run.id], outcomes[run.id], history.woken)
+        judged = Judged(run, marks[run.id], outcomes[run.id], history)
         found += [Violation(invariant, run.id, text) for invariant, text in judged.wrong()]
     strangers = sorted(set(marks) - set(history.runs))
     found += [Violation("I5", root, "it ran, and nobody has submitted it") for root in strangers]
@@ -84,11 +84,10 @@ def too_often(history: History) -> Iterator[Violation]:
 class Judged:
     """One run, its marks by step, and its outcomes."""
 
-    def __init__(
-        self, run: Run, marks: dict[str, list[Mark]], outcomes: Sequence[Outcome], woken: Mapping[int, float]
-    ) -> None:
+    def __init__(self, run: Run, marks: dict[str, list[Mark]], outcomes: Sequence[Outcome], history: History) -> None:
         self.run = run
-        self.woken = woken
+        self.woken = history.woken
+        self.soon = CANCEL_SEEN + history.slack
         self.shape = run.shape
         self.marks = marks
         self.outcomes = outcomes
@@ -171,5 +170,5 @@ class Judged:
         for name in self.marks:
             for mark in self.some(name, "start"):
                 late = mark.at - max(self.run.cancelled, self.woken.get(mark.pid, 0.0))
-                if late > CANCEL_SEEN:
+                if late > self.soon:
                     yield "I6", f"{name} began {late:.3f} s after the cancel, or after {mark.pid} was awake to see it"

@@ -88,6 +88,8 @@ class History:
     losses: int = 0
     woken: Mapping[int, float] = attrs.field(factory=dict[int, float])
     """When a process that was frozen went on: what happened meanwhile it could not see."""
+    slack: float = 0.0
+    """How much later than asked for the machine woke who slept: on a busy one a second is longer."""
     held: int = 8
     """How many messages one worker holds at most: those it runs, and those whose end it is settling."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from mutants import settler
+from broken import settler
 
 import motet_sqlite
 from motet.ports import Settings

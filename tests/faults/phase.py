@@ -24,6 +24,7 @@ VICTIMS = (2, 3)
 LOAD = 5
 """Runs at a time."""
 CLIENTS = 3
+FEEL = 0.05
 PATIENCE = 45.0
 """Seconds after which a kill that has not come, or an outcome, never will."""
 
@@ -57,6 +58,7 @@ class Phase:
         self.kills = 0
         self.woken: dict[int, float] = {}
         self.over = False
+        self.slack = 0.0
 
     async def play(self, kills: int) -> Report:
         """Kill so often, wait for all that was accepted, judge."""
@@ -64,6 +66,7 @@ class Phase:
         first = len(self.fleet.all)
         await self.man(armed=self.point.who == "worker")
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.feel)
             for number in range(LOAD if self.point.kinds == MIXED else 1):
                 tasks.start_soon(self.load, number)
             try:
@@ -78,6 +81,13 @@ class Phase:
         await self.drain()
         await self.look_again()
         return self.judge(time.monotonic() - began, sum(player.killed for player in self.fleet.all[first:]))
+
+    async def feel(self) -> None:
+        """Notice how late this machine wakes who sleeps."""
+        while not self.over:
+            due = time.monotonic() + FEEL
+            await anyio.sleep(FEEL)
+            self.slack = max(self.slack, time.monotonic() - due)
 
     # Runs.
 
@@ -225,6 +235,6 @@ class Phase:
         if self.point.stop:
             # All that a frozen worker held goes to others, as with a kill.
             losses += self.kills
-        history = History(self.runs, tuple(marks), tuple(self.outcomes), killed, losses, self.woken)
+        history = History(self.runs, tuple(marks), tuple(self.outcomes), killed, losses, self.woken, self.slack)
         found = [*self.wrong, *check(history)]
         return Report(self.point, self.kills, len(self.runs), executions(history), nodes(history), seconds, found)

@@ -180,6 +180,12 @@ def test_a_worker_that_was_frozen_has_a_second_to_see_a_cancel() -> None:
     assert [each.invariant for each in check(attrs.evolve(history, woken={8: 4.5}))] == ["I6"]
 
 
+def test_a_machine_that_wakes_late_sees_a_cancel_later() -> None:
+    history = more(*ran("slow/s1", "slow:2", 2.3, 2.4, 2, given=1))(good())
+
+    assert check(attrs.evolve(history, slack=0.2)) == []
+
+
 def test_what_a_process_notes_is_read_back(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.note("root/step", "root:1", 2, "start", {"given": [1]})
