@@ -27,8 +27,8 @@ from report import HEAD, as_page, as_row
 
 ROOT = Path(__file__).parents[2]
 FULL = 20
-MUTANT_KILLS = 10
-LOST = 5.0
+MUTANT_KILLS = 6
+LOST = 3.0
 """Seconds after which a run of a broken settler is taken for lost."""
 
 

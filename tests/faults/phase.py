@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
+from contextlib import suppress
 
 import anyio
 import attrs
@@ -14,7 +15,7 @@ from history import History, Mark, Outcome, Run, State
 from mixture import KINDS, LEASE, Piece, app
 from points import MIXED, Point
 
-from motet import ResultTimeout, TaskCancelled, TaskFailed
+from motet import ResultTimeout, TaskCancelled, TaskFailed, Unavailable
 from motet.canvas.records import RUN
 
 __all__ = ["PATIENCE", "Phase", "Report"]
@@ -103,17 +104,20 @@ class Phase:
     async def submit(self, root: str, kind: str) -> None:
         piece = self.pieces[root] = KINDS[kind](root)
         self.runs[root] = Run(root, piece.shape, accepted=False)
-        await piece.term.submit(id=root, **piece.options)
-        self.runs[root] = Run(root, piece.shape)
+        while not self.runs[root].accepted:
+            with suppress(Unavailable):  # on a busy machine; the same id again makes sure of one run
+                await piece.term.submit(id=root, **piece.options)
+                self.runs[root] = Run(root, piece.shape)
 
     async def follow(self, root: str) -> None:
         """Cancel a run that is made for it, and wait for its end."""
+        outcome = None
         if self.pieces[root].cancel and self.point.who != "cancel":
-            with anyio.move_on_after(0.1):
-                await self.see(root, 1.0)
-                return
-            await self.cancel(root)
-        if (outcome := await self.see(root, self.patience)) is not None:
+            outcome = await self.see(root, 0.1)
+            if outcome is None:
+                await self.cancel(root)
+        outcome = outcome or await self.see(root, self.patience)
+        if outcome is not None:
             self.outcomes.append(outcome)
 
     async def cancel(self, root: str) -> None:
