@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -78,7 +79,14 @@ def missed(folder: Path) -> list[str]:
     return unseen
 
 
+def interrupt(number: int, frame: object) -> None:
+    """End, and leave no process of the fleet behind."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)  # also where a shell lets what it starts in the background ignore Ctrl-C
     chosen = arguments()
     known = {point.name for point in POINTS}
     if strangers := set(chosen.only) - known:

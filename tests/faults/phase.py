@@ -13,7 +13,7 @@ from checker import Violation, check, executions, nodes
 from fleet import WORKERS, Fleet, Player, until
 from history import History, Mark, Outcome, Run, State
 from mixture import KINDS, LEASE, Piece, app
-from points import MIXED, Point
+from points import LARGE, Point
 
 from motet import ResultTimeout, TaskCancelled, TaskFailed, Unavailable
 from motet.canvas.records import RUN
@@ -68,7 +68,7 @@ class Phase:
         await self.man(armed=self.point.who == "worker")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.feel)
-            for number in range(LOAD if self.point.kinds == MIXED else 1):
+            for number in range(1 if LARGE.intersection(self.point.kinds) or self.point.who != "worker" else LOAD):
                 tasks.start_soon(self.load, number)
             try:
                 await (self.kill_workers(kills) if self.point.who == "worker" else self.kill_clients(kills))

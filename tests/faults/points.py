@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import attrs
@@ -9,9 +10,10 @@ import attrs
 from motet.failpoints import CLIENT, CONTROL, SETTLE, WORKER
 from motet_sqlite import FAILPOINTS
 
-__all__ = ["POINTS", "Point"]
+__all__ = ["LARGE", "MIXED", "POINTS", "Point"]
 
 Who = Literal["worker", "submit", "cancel"]
+LARGE = {"wide", "swept", "heavy"}
 MIXED = ("chord", "steps", "spawning", "failing", "drawing", "cancelling")
 
 
@@ -37,14 +39,14 @@ NEEDS = {"in_start": ("wide",), "in_expand": ("wide",), "in_sweep": ("swept",), 
 RARE = {"after_bury", "after_drop", "after_flag", "after_retry"}
 
 
-def workers(names: tuple[str, ...], *, ordered: bool = False, stop: bool = False) -> tuple[Point, ...]:
+def workers(names: Iterable[str], *kinds: str, ordered: bool = False, stop: bool = False) -> tuple[Point, ...]:
     return tuple(
-        Point(name, "worker", ordered, stop, NEEDS.get(name, MIXED), name not in NEEDS and name not in RARE)
+        Point(name, "worker", ordered, stop, kinds or NEEDS.get(name, MIXED), name not in NEEDS and name not in RARE)
         for name in names
     )
 
 
-def clients(names: tuple[str, ...], *kinds: str, ordered: bool = False) -> tuple[Point, ...]:
+def clients(names: Iterable[str], *kinds: str, ordered: bool = False) -> tuple[Point, ...]:
     who: Who = "cancel" if "cancelling" in kinds else "submit"
     return tuple(Point(name, who, ordered, kinds=kinds, often=False) for name in names)
 
@@ -54,12 +56,15 @@ OF_CLIENTS = tuple(name for name in FAILPOINTS if "receive" not in name)
 
 POINTS: tuple[Point, ...] = (
     *workers((*WORKER, *CONTROL)),
-    *workers(tuple(name for name in FAILPOINTS if "submit" not in name)),
+    *workers(name for name in FAILPOINTS if "submit" not in name),
     *clients((*SUBMITS, *OF_CLIENTS), "chord", "steps"),
     *clients(("between_pages", "before_start"), "heavy"),
     *clients(("before_cancel", "after_cancel_published"), "cancelling"),
     *workers(("after_receive", "after_run", "before_settle_batch", "after_settle_batch"), stop=True),
-    *workers(tuple(SETTLE), ordered=True),
+    *workers(SETTLE, ordered=True),
+    # Where a node's record and what follows from it may come apart, with what follows in most ways.
+    *workers(("after_record", "after_publish"), "spawning", ordered=True),
+    *workers(("after_record", "after_publish"), "steps", ordered=True),
     *clients((*SUBMITS, "after_record", "after_publish"), "chord", "steps", ordered=True),
     *workers(("after_record", "after_arrive", "before_ack"), ordered=True, stop=True),
 )

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from checker import doubled, lost
 from mixture import LEASE
 from phase import Report
+from points import MIXED
 
 __all__ = ["HEAD", "as_page", "as_row"]
 
 HEAD = (
-    *("place", "in", "settled", "fault", "times", "runs"),
+    *("place", "in", "settled", "work", "fault", "times", "runs"),
     *("lost", "doubled", "wrong", "executions", "nodes", "seconds"),
 )
 WHO = {"worker": "worker", "submit": "client, submit", "cancel": "client, cancel"}
@@ -28,6 +29,7 @@ def as_row(report: Report) -> tuple[str, ...]:
         point.name,
         WHO[point.who],
         "op by op" if point.ordered else "at once",
+        "mixed" if point.kinds == MIXED else ", ".join(point.kinds),
         "SIGSTOP" if point.stop else "SIGKILL",
         str(report.kills),
         str(report.runs),
@@ -69,6 +71,10 @@ violations**, in {sum(report.runs for report in reports):,} runs and {again:,} e
 
 * **settled**: SQLite settles a batch in one transaction (at once). The other half settles the same file through the
   settler for brokers without transactions, one op at a time: each crash point between two ops is a place.
+* **work**: mixed is a chord with a nested group and a callback; a chain with a retry and a replacement (steps); a chain
+  whose first step spawns a run (spawning); a failing group with `fail_fast`, a callback and a dead letter (failing); a
+  chain whose first step draws lots; a chain that is cancelled (cancelling). Wide has 300 members, heavy 700 with 12 kB
+  each, and swept 1,100, whose records are removed a second after its end.
 * **lost**: accepted runs without an outcome, or with a step, callback or spawned run that never ran to its end.
   **doubled**: steps, continuations, callbacks or spawned runs that happened as more than one node. **wrong**: any
   other invariant: two outcomes for one node, a step before what it waits for, a wrong value, a start more than 1 s
