@@ -82,7 +82,7 @@ def a_client_remembers_for_a_while_what_another_had_not_written(backend: MemoryB
 
     instead(backend.store, "get")(get)
     for port, name in ((backend.store, "put_once"), (backend.store, "put"), (backend.settler, "settle")):
-        instead(port, name, write)
+        instead(port, name)(write)
 
 
 @saboteur("S3")
