@@ -449,9 +449,9 @@ def of_two_additions_at_once_one_is_lost(backend: MemoryBackend) -> None:
 
 
 @saboteur("S15")
-def an_addition_answers_the_sum_before_it(backend: MemoryBackend) -> None:
+def an_addition_of_several_answers_the_sum_before_it(backend: MemoryBackend) -> None:
     async def add(real: Any, key: Key, amount: int, ttl: timedelta | None = None) -> Any:
-        return await real(key, amount, ttl) - amount
+        return await real(key, amount, ttl) - (amount if amount > 1 else 0)
 
     instead(backend.store, "add")(add)
 

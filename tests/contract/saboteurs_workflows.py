@@ -96,11 +96,12 @@ def the_end_of_a_run_is_remembered_for_a_second(backend: MemoryBackend) -> None:
 
 @saboteur("F6")
 def what_a_replaced_call_has_spawned_is_lost(backend: MemoryBackend) -> None:
-    def change(entry: Entry) -> Entry:
-        splices = any(isinstance(op, Once) and op.key.name.startswith("s.") for op in entry.program)
-        return replaced(entry, program=[op for op in entry.program if not isinstance(op, Do)]) if splices else entry
+    def change(op: Op) -> Sequence[Op]:
+        if not isinstance(op, Do) or not any(isinstance(each, Once) and each.key.name[:2] == "s." for each in op.ops):
+            return [op]
+        return [Do([each for each in op.ops if not isinstance(each, Do)])]
 
-    settling(backend, change)
+    programming(backend, change)
 
 
 @saboteur("F6")
@@ -251,3 +252,11 @@ def what_nobody_knows_is_not_buried(backend: MemoryBackend) -> None:
 @saboteur("F15")
 def a_group_does_not_learn_what_nobody_knows(backend: MemoryBackend) -> None:
     untold(backend, "unknown_task")
+
+
+@saboteur("F16")
+def bytes_that_are_no_message_are_not_kept(backend: MemoryBackend) -> None:
+    def change(op: Op) -> Sequence[Op]:
+        return [] if isinstance(op, Bury) and op.letter.error.kind == "malformed" else [op]
+
+    programming(backend, change)

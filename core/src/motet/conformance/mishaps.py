@@ -187,10 +187,9 @@ class MishapContract(FlowContract):
 
         good = pack(Message(VERSION, Order.RUN, stage.id("none")))
         raws = (
-            b"",
             b"\xc1",
             bytes(range(256)),
-            b"\xff\xfe not utf-8",
+            b"\xa3\xff\xfe\xfd",
             b'{"json": true}',
             good[:-1],
             good.replace(bytes([VERSION]), bytes([VERSION + 100]), 1),
