@@ -24,7 +24,7 @@ from motet.memory.schedules import MemorySchedules
 from motet.memory.store import MemoryStore
 from motet.memory.world import World
 from motet.ports import Entry, Lock, Reply
-from motet.program import Arrival, Once, Op, Publish, Put
+from motet.program import Arrival, Once, Op, Publish, Put, Retry
 from motet.worker.cancelled import CancelledScopes
 from motet.worker.lease import LeaseKeeper
 from motet.worker.resolve import Resolver
@@ -176,6 +176,16 @@ def swept_early() -> Sequence[Patch]:
     return [(flow, "end", end)]
 
 
+def mark_left() -> Sequence[Patch]:
+    """The mark of a single call's next attempt stays behind."""
+    right = World.apply
+
+    def apply(self: World, op: Op) -> Any:
+        return right(self, Retry(op.key, op.parcel) if isinstance(op, Retry) else op)
+
+    return [(World, "apply", apply)]
+
+
 def not_looked_up() -> Sequence[Patch]:
     """A message that may have run before runs again without a look."""
 
@@ -226,6 +236,7 @@ MUTANTS: dict[str, Mutant] = {
     "lease not renewed": Mutant(not_renewed, "fused", (4, 6, 9)),
     "fence not checked": Mutant(not_fenced, "fused", (17, 18, 23)),
     "sweep too early": Mutant(swept_early, "fused", (2, 5, 7)),
+    "a mark is left behind": Mutant(mark_left, "fused", (79, 91, 92)),
     "suspect delivery not looked up": Mutant(not_looked_up, "fused", (2, 6, 12)),
     "cancelled work is started": Mutant(not_stopped, "fused", (522, 1897, 2513)),
     "lock granted to one too many": Mutant(crowded, "fused", (3, 33, 42)),

@@ -86,18 +86,25 @@ class Witness(World):
         assert after is not None
         if kind in ("o.", "s."):
             known = self.decided.setdefault(key, (now, after))
-            if before is None and known[0] != now and kind == "o." and read_record(after).state == State.CANCELLED:
-                pass  # nobody can tell a run that was forgotten from a call that is not known yet; the mark expires
-            elif before is None and now < self.forgotten.get(key.run, now) + 2 * self.letters.lease:
-                self.stragglers.add(key.run)  # or one call, whose only record has expired: so will this one
+            if known[0] != now and before is None:
+                self.rewrote(key, known[1], after)
             elif known[1] != after:
                 self.wrong("I2", f"{key} was written twice, and not the same")
-            elif known[0] != now and before is None:
-                self.wrong("I2", f"{key} was written again after it had been forgotten")
         elif kind == "x.":
             self.closed.setdefault(key, now)
         elif kind == "v.":
             self.values[key] = after
+
+    def rewrote(self, key: Key, before: bytes, after: bytes) -> None:
+        """Look at an outcome that was written again after it had been forgotten."""
+        if key.name[:2] == "o." and read_record(after).state == State.CANCELLED:
+            return  # nobody can tell a run that was forgotten from a call that is not known yet; the mark expires
+        since = self.forgotten.get(key.run)
+        if since is None or self.clock.monotonic() < since + 2 * self.letters.lease:
+            self.stragglers.add(key.run)  # a settlement under way; or one call, whose only record expires by itself
+        else:
+            same = "" if before == after else ", and not the same"
+            self.wrong("I2", f"{key} was written again after it had been forgotten{same}")
 
     def swept(self, run: str) -> None:
         """Look at when records go."""
