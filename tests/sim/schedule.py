@@ -137,7 +137,8 @@ class Schedule:
 
     async def worker(self, actor: Actor, concurrency: int, life: float | None) -> None:
         """Work until stopped, or dead."""
-        worker = self.app(actor).make_worker(concurrency=concurrency, lease_thread=False, grace=self.lease)
+        one = self.app(actor)
+        worker = self.staffed(one, one.make_worker(concurrency=concurrency, lease_thread=False, grace=self.lease))
         renewing = asyncio.get_running_loop().create_task(self.renew(actor, worker))
         if life is not None:
             asyncio.get_running_loop().call_later(life, worker.stop)
@@ -145,6 +146,10 @@ class Schedule:
             await worker.serve()
         finally:
             renewing.cancel()
+
+    def staffed(self, one: Motet, worker: Worker) -> Worker:
+        """Prepare a worker for what is special about a schedule; nothing is."""
+        return worker
 
     async def renew(self, actor: Actor, worker: Worker) -> None:
         """Do what the thread of a worker does."""

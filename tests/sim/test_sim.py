@@ -4,10 +4,16 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from contention import Contending, contend
 from crashpoints import WORKFLOWS, singles
 from mutants import MUTANTS, Mutant
 from schedule import Report, simulate
 from simulate import Saved, saved
+
+from motet import Retry
+from motet.outcome import Failure, Kind
+from motet.worker.resolve import Job, error_info
+from motet.worker.settle import Waiting
 
 MODES = ["fused", "ordered"]
 
@@ -61,3 +67,21 @@ def test_a_wrong_protocol_is_noticed_at_its_seeds_and_the_right_one_passes_them(
             wrong = simulate(seed, mutant.mode)
         assert wrong.violations != [], f"seed {seed} does not show it any more: simulate.py --mutants finds others"
         assert simulate(seed, mutant.mode).violations == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_r38_waiting_for_a_lock_charges_no_attempt(mode: str) -> None:
+    reports = [contend(seed, mode) for seed in range(30)]
+
+    assert violations(iter(reports)) == []
+    assert sum(report.executions for report in reports) > 250
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_retry_charged_on_contention_is_noticed_at_its_seeds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def charge(self: Contending, job: Job) -> Waiting | None:
+        return await self.conclude(job, Failure(error_info(job, Kind.EXCEPTION, "Retry", "busy"), Retry("busy")))
+
+    monkeypatch.setattr(Contending, "busy", charge)
+
+    assert any("R38" in each for each in contend(seed, "fused").violations)
