@@ -244,6 +244,16 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Kill processes at every failpoint, 20 times each, and write docs/faults.md; `-- --kills 2` is quick."""
+    kill(session, *session.posargs)
+
+
+def kill(session: nox.Session, *arguments: str) -> None:
+    Place(session, "test").run("python", "tests/faults/campaign.py", *arguments)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build each distribution, install each alone with pip into an empty venv, and use it there."""
     with tempfile.TemporaryDirectory(prefix="motet-build-") as folder:
@@ -286,6 +296,7 @@ def ci(session: nox.Session) -> None:
     """Run everything on this python, and the unit tests, laws and types on every other one found."""
     others = interpreters()
     results = [attempt(check, session) for check in (lint, types, contracts, tests, sim, docs, build, demo)]
+    results.append(attempt(kill, session, "--kills", "2", name="faults"))
     results += [attempt(on_other, session, path, name=f"python {minor}") for minor, path in others.items()]
     for minor in PYTHONS:
         if minor not in others and not platform.python_version().startswith(f"{minor}."):
@@ -301,7 +312,7 @@ def nightly(session: nox.Session) -> None:
         attempt(laws, session),
         attempt(place.run, "python", "tests/sim/simulate.py", "--minutes", "60", "--strict", name="simulation"),
         attempt(place.pytest, "backends", "--matrix", name="matrix"),
-        attempt(place.pytest, "tests/faults", name="faults"),
+        attempt(kill, session, name="faults"),
         attempt(place.pytest, "tests/soak", name="soak"),
         attempt(bench, session),
     ]

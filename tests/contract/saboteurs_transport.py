@@ -101,6 +101,19 @@ def what_comes_back_takes_its_time(backend: MemoryBackend) -> None:
             letters.next_expiry = oldest + 3
 
 
+@saboteur("T3")
+def a_lease_that_nobody_renews_ends_early(backend: MemoryBackend) -> None:
+    letters: Any = backend.world.letters
+
+    @instead(letters, "take")
+    def take(original: Any, *args: Any, **kwargs: Any) -> Any:
+        taken = original(*args, **kwargs)
+        for delivery in taken:
+            letters.held[delivery.receipt].until -= letters.lease * 0.4
+            letters.next_expiry = min(letters.next_expiry, letters.held[delivery.receipt].until)
+        return taken
+
+
 # T4: order.
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
-from motet.errors import BadBackend
+from motet import failpoints
+from motet.errors import BadBackend, UsageError
 from motet.ports import Backend, Opener, Settings
 
 __all__ = ["GROUP", "masked", "open_backend"]
@@ -34,6 +35,7 @@ def open_backend(url: str, settings: Settings) -> AbstractAsyncContextManager[Ba
 
     Raises:
         BadBackend: The URL has no scheme, one that nobody serves, or one whose adapter is not installed.
+        UsageError: `MOTET_FAILPOINTS` names a place that is neither core's nor this adapter's.
     """
     scheme = urlsplit(url).scheme
     if not scheme or "://" not in url:
@@ -41,6 +43,8 @@ def open_backend(url: str, settings: Settings) -> AbstractAsyncContextManager[Ba
     opener = _opener(scheme)
     if opener is None:
         raise BadBackend(_missing(scheme))
+    if strangers := failpoints.unknown():
+        raise UsageError(strangers)
     return opener(url, settings)
 
 

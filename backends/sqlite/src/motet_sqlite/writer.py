@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from motet.failpoints import hit
+from motet.failpoints import hit, register
 from motet.ports import Settings
 from motet_sqlite import messages
 from motet_sqlite.errors import of_environment, translate
@@ -29,19 +29,21 @@ from motet_sqlite.wake import Bell
 
 __all__ = ["FAILPOINTS", "Writer"]
 
-FAILPOINTS = (
-    "after_begin",
-    "before_settle",
-    "in_settle",
-    "after_flush",
-    "before_commit",
-    "after_commit",
-    "before_submit_commit",
-    "after_submit_commit",
-    "before_receive_commit",
-    "after_receive_commit",
+FAILPOINTS = register(
+    {
+        "after_begin": "a transaction has begun",
+        "before_settle": "an entry is about to be carried out; nothing of it is written",
+        "in_settle": "an op is carried out in memory; nothing of it is written",
+        "after_flush": "what a transaction owes is written, but not what it takes and gives back",
+        "before_commit": "everything of a transaction is written; nothing of it is committed",
+        "after_commit": "a transaction is committed; nobody has been told",
+        "before_submit_commit": "the same as before_commit, in a transaction that publishes for a client",
+        "after_submit_commit": "the same as after_commit, in a transaction that publishes for a client",
+        "before_receive_commit": "the same as before_commit, in a transaction that leases messages",
+        "after_receive_commit": "the same as after_commit, in a transaction that leased messages",
+    }
 )
-"""Where a test may kill the process (`motet.failpoints`)."""
+"""Where a test may end or freeze the process, and what is done there (`motet.failpoints`)."""
 
 UPKEEP = 60.0
 LISTENING = 1.0

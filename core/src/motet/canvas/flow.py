@@ -73,8 +73,8 @@ class Flow:
     def __init__(self, plan: Plan, now: datetime) -> None:
         self.plan = plan
         self.moment = now
-        self.timed = False
-        self.depth = 0
+        self.timed: bool = False
+        self.depth: int = 0
 
     @property
     def now(self) -> datetime:

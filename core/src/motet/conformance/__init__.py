@@ -13,7 +13,9 @@ pytest.register_assert_rewrite(
             "backend",
             "deadletters",
             "events",
+            "flows",
             "locks",
+            "mishaps",
             "schedules",
             "settler",
             "signals",
@@ -32,6 +34,7 @@ from motet.conformance.contract import Contract
 from motet.conformance.deadletters import DeadLettersContract
 from motet.conformance.events import EventsContract
 from motet.conformance.locks import LocksContract
+from motet.conformance.mishaps import MishapContract
 from motet.conformance.schedules import SchedulesContract
 from motet.conformance.settler import SettlerContract
 from motet.conformance.signals import SignalsContract
@@ -50,6 +53,7 @@ __all__ = [
     "DeadLettersContract",
     "EventsContract",
     "LocksContract",
+    "MishapContract",
     "SchedulesContract",
     "SettlerContract",
     "SignalsContract",

@@ -150,7 +150,7 @@ class AdmissionContract(Contract):
 
         assert (taken.body, stage.named([taken.id])) == (b"\x02", [".2:1"])
 
-    @proves("T22")
+    @proves("T22", patient=True)
     async def test_t22_keep_last_replaces_what_is_parked(self, stage: Stage) -> None:
         await admit(stage, stage.a, stage.parcel(".1:1", due=0.2), Rule.KEEP_LAST)
         await admit(stage, stage.a, stage.parcel(".2:1"), Rule.KEEP_LAST)

@@ -14,6 +14,7 @@ from motet.conformance.contract import Contract, proves
 from motet.conformance.deadletters import DeadLettersContract
 from motet.conformance.events import EventsContract
 from motet.conformance.locks import LocksContract
+from motet.conformance.mishaps import MishapContract
 from motet.conformance.schedules import SchedulesContract
 from motet.conformance.settler import SettlerContract
 from motet.conformance.signals import SignalsContract
@@ -216,5 +217,6 @@ class BackendContract(
     WorkersContract,
     EventsContract,
     WorkflowContract,
+    MishapContract,
 ):
     """Every contract that there is: subclass this, and write `connect`."""

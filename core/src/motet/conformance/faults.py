@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import attrs
 
 from motet.message import Parcel
-from motet.ports import Backend, Delivery, Reply
+from motet.ports import Backend, Clock, Delivery, Reply
 
 __all__ = ["Copied", "Fault", "Plain", "faults"]
 
 COPY = "copy"
+LATE = timedelta(seconds=0.3)
 
 ANSWERED_ALIKE = {
     "transport": {"publish", "ack", "release", "pause", "admit"},
@@ -95,16 +97,27 @@ class ReplyLost(Fault):
 
 
 class Copied(Fault):
-    """Every message is delivered, and soon afterwards its copy; `calls` counts the copies."""
+    """Every message is delivered, and afterwards its copy, beside it or when all is over; `calls` counts the copies.
+
+    `fresh` are the ids of those that are said not to have run before.
+    """
 
     name: ClassVar[str] = "copied"
     concerned: ClassVar[Mapping[str, set[str]]] = MappingProxyType({"transport": {"receive"}})
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(0)
+        self.clock = clock
+        self.fresh: list[str] = []
 
     async def call(self, port: Any, name: str, args: Any, kwargs: Any) -> Any:
         taken: list[Delivery] = await super().call(port, name, args, kwargs)
         new = [each for each in taken if not each.id.endswith(COPY) and each.deliveries == 1]
         self.calls += len(new)
-        await port.publish([Parcel(each.id + COPY, each.lane, each.body, suspect=True) for each in new])
+        self.fresh += [each.id for each in new if not each.suspect]
+        for number, each in enumerate(new, self.calls):
+            later = self.clock.now() + LATE if number % 2 else None
+            await port.publish([Parcel(each.id + COPY, each.lane, each.body, later, suspect=True)])
         return taken
 
 

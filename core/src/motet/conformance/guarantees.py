@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from motet import ports
+from motet.conformance.mishaps import MishapContract
 from motet.conformance.workflows import WorkflowContract
 
 __all__ = ["Clause", "clauses", "placed", "table"]
@@ -34,6 +35,7 @@ SOURCES: tuple[type[Any], ...] = (
     ports.Workers,
     ports.Events,
     WorkflowContract,
+    MishapContract,
 )
 BEGIN, END = "<!-- clauses -->", "<!-- end of clauses -->"
 MARKS = {"proven": "proven", "undeclared": "-", "unproven": "unproven", "gap": "**gap**", "failed": "**failed**"}

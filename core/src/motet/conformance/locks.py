@@ -79,6 +79,14 @@ class LocksContract(Contract):
         assert second is not None
         assert second > first
 
+    @proves("L2", needs="locks")
+    async def test_l2_renewing_keeps_the_fence(self, stage: Stage) -> None:
+        fence = await self._ask(stage, "owner", self._mutex(stage))
+
+        assert await stage.a.locks.renew(stage.name("owner"), LONG)
+
+        assert [each.fence for each in await stage.b.locks.held(stage.name("m"))] == [fence]
+
     @proves("L3", needs="locks")
     async def test_l3_what_is_not_renewed_is_free_after_its_lease(self, stage: Stage) -> None:
         short = timedelta(seconds=0.4)
@@ -149,6 +157,23 @@ class LocksContract(Contract):
         close = [later - first for first, later in zip(granted, granted[limit:], strict=False)]
         assert len(granted) >= 2 * limit
         assert all(apart >= window - 0.09 for apart in close)
+
+    @proves("L5", needs="locks")
+    async def test_l5_a_window_begins_with_every_use(self, stage: Stage) -> None:
+        limit, window = 3, 0.8
+        granted: list[tuple[float, float]] = []
+
+        # Most of the first uses are late in a window that began with the first one of all.
+        for number, pause in enumerate((0.55, 0.01, 0.3, 0.01, 0.01, 0.6, 0.01)):
+            asked = stage.now
+            if await self._ask(stage, f"use{number}", self._rate(stage, limit, window)) is not None:
+                granted.append((asked, stage.now))
+            await stage.sleep(pause)
+
+        # A use was granted between the two times; what is measured is never less than what lay between two of them.
+        apart = [later[1] - first[0] for first, later in zip(granted, granted[limit:], strict=False)]
+        assert len(granted) > limit
+        assert all(each >= window for each in apart)
 
     @proves("L5", needs="locks")
     async def test_l5_a_busy_rate_says_when_to_come_again(self, stage: Stage) -> None:

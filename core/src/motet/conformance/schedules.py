@@ -127,12 +127,13 @@ class SchedulesContract(Contract):
 
     @proves("C5")
     async def test_c5_due_lists_what_shall_fire_the_longest_due_first(self, stage: Stage) -> None:
-        for name, seconds in (("b", -20.0), ("c", -10.0), ("a", -30.0), ("later", 60.0)):
-            await made(stage, name, at(stage, seconds))
+        now = at(stage, 0)
+        for name, seconds in (("b", -20.0), ("c", 0.0), ("a", -30.0), ("later", 60.0)):
+            await made(stage, name, now + timedelta(seconds=seconds))
         await made(stage, "paused", at(stage, -40), paused=True)
         await made(stage, "ended", None)
 
-        found = [each.name for each in await stage.b.schedules.due(at(stage, 0), 1000)]
+        found = [each.name for each in await stage.b.schedules.due(now, 1000)]
         mine = [name for name in found if name.startswith(stage.name(""))]
 
         assert mine == [stage.name(name) for name in "abc"]

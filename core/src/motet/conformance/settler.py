@@ -46,7 +46,7 @@ class SettlerContract(Contract):
         records = await stage.b.store.get([stage.key(name) for name in ("o.0", "v", "gone", "never")])
         assert records == [b"out", b"value", None, None]
         assert await stage.b.store.barriers([stage.key("b")]) != [None]
-        assert Flag(stage.run, "", 0, 1) in (await stage.b.store.flags(None))[1]
+        assert (await stage.flagged(stage.b, None, 1))[1] == {Flag(stage.run, "", 0, 1)}
         assert await stage.taken(stage.b) == [".next:1"]
         assert await stage.b.timers.cancel([stage.id(".retry:1"), stage.id(".later:1")]) == [True, True]
         assert await stage.b.transport.find([stage.run]) == [None]
@@ -205,10 +205,20 @@ class SettlerContract(Contract):
 
         with pytest.raises(MotetError):
             await stage.a.settler.settle([good[0], bad, good[1]])
-        await stage.a.settler.settle(good)
 
         assert sorted(await stage.b.store.names(stage.run, "v.")) == ["v.0", "v.1"]
         assert sorted(await stage.taken(stage.b)) == [".0:1", ".1:1"]
+
+    @proves("P6")
+    async def test_p6_a_conflict_of_one_entry_leaves_the_others(self, stage: Stage) -> None:
+        await stage.b.store.put_once([Once(stage.key("o.1"), b"theirs")])
+
+        replies = await stage.a.settler.settle(
+            [Entry([Once(stage.key(f"o.{n}"), b"mine"), Put(stage.key(f"v.{n}"), b"1")]) for n in range(3)]
+        )
+
+        assert [bool(reply.conflicts) for reply in replies] == [False, True, False]
+        assert await stage.b.store.get([stage.key(f"v.{n}") for n in range(3)]) == [b"1", None, b"1"]
 
     @proves("P6")
     async def test_p6_entries_of_a_batch_see_each_other_in_order(self, stage: Stage) -> None:

@@ -18,7 +18,7 @@ from motet.memory.clock import VirtualClock
 from motet.message import Key, Parcel
 from motet.options import Lane
 from motet.ports import Backend, Clock, Delivery, Entry, Reply, Settings, Settlement
-from motet.program import Op
+from motet.program import Flag, Op
 from motet.worker.loop import Worker
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ __all__ = ["NOW", "SOON", "Stage", "Undeclared", "Unproven"]
 NOW = timedelta()
 SOON = timedelta(seconds=10)
 """Long enough for whatever happens at all; nothing waits so long when all is well."""
+
+FLAGS_LATE = 1.5
+"""Seconds after which a flag must have been seen, with what the way there and back may take."""
 
 _numbers = itertools.count()
 
@@ -166,6 +169,17 @@ class Stage:
         """Read a record of this stage's run."""
         [value] = await backend.store.get([self.key(name)])
         return value
+
+    async def flagged(self, backend: Backend, since: str | None, count: int) -> tuple[str, set[Flag]]:
+        """Read flags after a cursor until so many of this stage's run have come, at the latest in a second (S9)."""
+        found: set[Flag] = set()
+        give_up = self.now + FLAGS_LATE
+        while True:
+            since, flags = await backend.store.flags(since)
+            found |= {flag for flag in flags if flag.run == self.run}
+            if len(found) >= count or self.now >= give_up:
+                return since, found
+            await self.sleep(0.05)
 
     async def sleep(self, seconds: float) -> None:
         """Wait, by the clock of the backend."""

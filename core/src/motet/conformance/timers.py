@@ -13,7 +13,7 @@ __all__ = ["TimersContract"]
 class TimersContract(Contract):
     """Port D."""
 
-    @proves("D1")
+    @proves("D1", patient=True)
     async def test_d1_a_parked_parcel_comes_when_it_is_due(self, stage: Stage) -> None:
         began = stage.now
         await stage.a.timers.park([stage.parcel(":2", due=0.8), stage.parcel(":1", due=0.4)])

@@ -1,40 +1,33 @@
-"""Clauses F1 to F15: what a program of tasks means on this backend, with real workers."""
+"""Clauses F1 to F9: what a program of tasks means on this backend, with real workers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import pytest
 
-from motet.app import Motet
 from motet.canvas.terms import Term, chain, group
 from motet.conformance import algebra
 from motet.conformance.algebra import Err, Meaning, Ok, denote
-from motet.conformance.contract import Contract, proves
-from motet.conformance.faults import Copied
+from motet.conformance.contract import proves
+from motet.conformance.flows import FlowContract
 from motet.conformance.stage import Stage
 from motet.conformance.strategies import examples, terms
 from motet.context import Context, injected
 from motet.errors import TaskCancelled, TaskFailed, UnknownRun
-from motet.message import VERSION, DeadLetter, Message, Order, pack
-from motet.options import CONTROL
 from motet.outcome import ErrorInfo, Kind
-from motet.ports import Filter
-from motet.retry import ExponentialBackoff, FixedDelay
-from motet.worker.loop import Worker
+from motet.retry import ExponentialBackoff
 
 __all__ = ["WorkflowContract"]
 
 TERMS = 40
 WIDE = 600
-PATIENCE = 30.0
 
 
-class WorkflowContract(Contract):
+class WorkflowContract(FlowContract):
     """Workflows on a real backend.
 
     F1. The value of a term depends on its shape only: laws L1 to L12 of docs/canvas.md.
@@ -46,43 +39,7 @@ class WorkflowContract(Contract):
     F7. An id that is submitted twice is one run, while it lasts and after (H5).
     F8. A group wider than a page is a group like any other, its failures counted through its parts (H1, H2).
     F9. When `result_ttl` is over nothing of a run is left, and before that nothing is missing (H3).
-    F10. A message that arrives twice changes nothing: values, callbacks and retries are as if it had come once.
-    F11. A scope that is out of time fails as a timeout, whatever still runs in it.
-    F12. A delayed call does not start before its time.
-    F13. What a lost worker held is run by another.
-    F14. A call that has killed its workers `max_deliveries` times fails, is buried, and its group learns of it (C10).
-    F15. A call that no worker knows fails, is buried, and its group learns of it.
-    F16. Bytes that are no message are buried with the reason, and stop nobody.
     """
-
-    @asynccontextmanager
-    async def _running(self, stage: Stage, app: Motet, *, without: Sequence[str] = ()) -> AsyncGenerator[Worker]:
-        """Run a worker on the other client, so that what a submitter knows is not at hand."""
-        other = stage.app(stage.b, result_ttl=app.result_ttl)
-        known = app.registry.definitions
-        other.registry.definitions = {name: known[name] for name in known if name not in without}
-        async with stage.worker(other) as worker:
-            yield worker
-
-    async def _submit(self, stage: Stage, app: Motet, term: Term[Any, Any], **options: Any) -> Any:
-        """Submit a term to this stage's queue."""
-        chosen: Any = options
-        run, _ = await app.submitter.submit(term.set(queue=stage.queue), chosen)
-        return app.handle_of(run, term)
-
-    async def _value(self, run: Any) -> Any:
-        """Wait for a value."""
-        return await run.result(timeout=PATIENCE)
-
-    async def _until(self, stage: Stage, claim: Callable[[], Awaitable[object] | object]) -> None:
-        """Wait until a claim holds."""
-        give_up = stage.now + PATIENCE
-        while True:
-            holds = claim()
-            if (await holds) if isinstance(holds, Awaitable) else holds:
-                return
-            assert stage.now < give_up, "it did not come true in time"
-            await stage.sleep(0.05)
 
     # Values.
 
@@ -90,7 +47,8 @@ class WorkflowContract(Contract):
     async def test_f1_every_term_has_the_value_that_its_shape_says(self, stage: Stage) -> None:
         app = stage.app(result_ttl=60)
         app.registry.definitions = algebra.app.registry.definitions
-        chosen = examples(terms(max_leaves=10), TERMS)
+        wide = group(algebra.leaf.s(f"n{n}") for n in range(12))
+        chosen = [*examples(terms(max_leaves=10), TERMS), chain(wide, algebra.identity.s(), wide)]
 
         async with self._running(stage, app):
             runs = [await self._submit(stage, app, term) for term in chosen]
@@ -195,12 +153,18 @@ class WorkflowContract(Contract):
 
     @proves("F5", patient=True, repeats=False)
     async def test_f5_a_cancelled_run_continues_nothing(self, stage: Stage) -> None:
-        app, begun, ran = stage.app(), anyio.Event(), Counter[str]()
+        app, begun, ran = stage.app(), set[str](), Counter[str]()
 
         @app.task(queue=stage.queue, name="f5:slow")
         async def slow() -> None:
-            begun.set()
+            begun.add("slow")
             await stage.sleep(20)
+
+        @app.task(queue=stage.queue, name="f5:stubborn")
+        async def stubborn() -> None:
+            begun.add("stubborn")
+            with anyio.CancelScope(shield=True):
+                await stage.sleep(1)
 
         @app.task(queue=stage.queue, name="f5:note")
         async def note(name: str) -> None:
@@ -208,16 +172,19 @@ class WorkflowContract(Contract):
 
         async with self._running(stage, app):
             run = await self._submit(stage, app, chain(slow.si(), note.si("next")))
+            goes_on = await self._submit(stage, app, chain(stubborn.si(), note.si("after all")))
             parked = await self._submit(stage, app, note.si("parked"), delay=1.5)
-            await begun.wait()
+            await self._until(stage, lambda: len(begun) == 2)
             await run.cancel("enough")
+            await goes_on.cancel()
             await parked.cancel()
 
             with pytest.raises(TaskCancelled, match="enough"):
                 await self._value(run)
             await stage.sleep(2.5)
-            with pytest.raises(TaskCancelled):
-                await self._value(parked)
+            for each in (goes_on, parked):
+                with pytest.raises(TaskCancelled):
+                    await self._value(each)
 
         assert not ran
 
@@ -230,10 +197,15 @@ class WorkflowContract(Contract):
             ran[name] += 1
             return name
 
+        @app.task(queue=stage.queue, name="f6:child")
+        async def child(n: int) -> None:
+            await stage.sleep(1.5 * n)
+            ran[f"child {n}"] += 1
+
         @app.task(queue=stage.queue, name="f6:parent")
         async def parent(ctx: Context = injected) -> str:
             ctx.spawn(note.s("detached"))
-            ctx.spawn(group(note.s(f"child {n}") for n in range(2)), attach=True)
+            ctx.spawn(group(child.s(n) for n in range(2)), attach=True)
             return "parent"
 
         @app.task(queue=stage.queue, name="f6:countdown")
@@ -316,192 +288,12 @@ class WorkflowContract(Contract):
             run = await self._submit(stage, app, group(text.s(n) for n in range(3)) | lengths.s())
             assert [len(each) for each in await self._value(run)] == [20_000] * 2
             assert len(await stage.a.store.names(run.id, "")) > 8
+            await stage.sleep(0.2)
+            assert [len(each) for each in await self._value(run)] == [20_000] * 2
 
             await self._until(stage, lambda: self._gone(stage, run.id))
             with pytest.raises(UnknownRun):
                 await app.handle(run.id).result(1)
-
-    # What goes wrong on the way.
-
-    @proves("F10", patient=True, repeats=False)
-    async def test_f10_a_message_that_arrives_twice_changes_nothing(self, stage: Stage) -> None:
-        app, told = stage.app(), set[str]()
-
-        @app.task(queue=stage.queue, name="f10:number", retry_policy=FixedDelay(0.05, max_retries=3))
-        async def number(n: int, ctx: Context = injected) -> int:
-            if n == 3 and ctx.attempt == 1:
-                raise ValueError
-            return n
-
-        @app.task(queue=stage.queue, name="f10:total")
-        async def total(values: list[int]) -> int:
-            return sum(values)
-
-        @app.task(queue=stage.queue, name="f10:tell")
-        async def tell(value: int, ctx: Context = injected) -> None:
-            told.add(f"{value} {ctx.idempotency_key}")
-
-        copies = Copied(0)
-        other = stage.app(copies.between(stage.b))
-        other.registry.definitions = app.registry.definitions
-        term = (group(number.s(n) for n in range(6)) | total.s() | number.s()).on_success(tell.s())
-        async with stage.worker(other):
-            assert await self._value(await self._submit(stage, app, term)) == 15
-            await self._until(stage, lambda: told)
-            await stage.sleep(0.5)
-
-        # A copy may run beside its original: task code runs at least once. What it leads to happens once.
-        assert copies.calls > 8
-        assert len(told) == 1
-
-    @proves("F11", patient=True, repeats=False)
-    async def test_f11_a_scope_out_of_time_fails(self, stage: Stage) -> None:
-        app, ran = stage.app(), Counter[str]()
-
-        @app.task(queue=stage.queue, name="f11:slow")
-        async def slow() -> None:
-            ran["slow"] += 1
-            await stage.sleep(20)
-
-        @app.task(queue=stage.queue, name="f11:next")
-        async def following() -> None:
-            ran["next"] += 1
-
-        async with self._running(stage, app):
-            run = await self._submit(stage, app, chain(slow.si(), following.si()).within(0.5))
-            with pytest.raises(TaskFailed) as caught:
-                await self._value(run)
-            await stage.sleep(0.5)
-
-        assert caught.value.error.kind == "timeout"
-        assert ran == {"slow": 1}
-
-    @proves("F12", patient=True, repeats=False)
-    async def test_f12_a_delayed_call_does_not_start_before_its_time(self, stage: Stage) -> None:
-        app, began = stage.app(), list[float]()
-
-        @app.task(queue=stage.queue, name="f12:note")
-        async def note() -> None:
-            began.append(stage.now)
-
-        async with self._running(stage, app):
-            submitted = stage.now
-            await self._value(await self._submit(stage, app, note.s(), delay=0.5))
-            await self._value(await self._submit(stage, app, chain(note.si(), note.si().set(delay=0.5))))
-
-        assert began[0] - submitted >= 0.49
-        assert began[2] - began[1] >= 0.49
-
-    @proves("F13", needs="lease", repeats=False)
-    async def test_f13_what_a_lost_worker_held_is_run_by_another(self, stage: Stage) -> None:
-        app, ran = stage.app(), Counter[int]()
-
-        @app.task(queue=stage.queue, name="f13:number")
-        async def number(n: int) -> int:
-            ran[n] += 1
-            return n
-
-        run = await self._submit(stage, app, group(number.s(n) for n in range(4)))
-        for _ in range(2):
-            # Whoever takes these is never heard of again; one of them may be the message that starts the group.
-            await stage.take(stage.a, (CONTROL, *stage.worked), limit=2)
-
-        async with self._running(stage, app):
-            assert await self._value(run) == [0, 1, 2, 3]
-
-        assert ran == {0: 1, 1: 1, 2: 1, 3: 1}
-
-    @proves("F14", needs="lease", repeats=False)
-    async def test_f14_c10_a_call_that_kills_its_workers_fails_and_is_buried(self, stage: Stage) -> None:
-        app = stage.app()
-
-        @app.task(queue=stage.queue, name="f14:number")
-        async def number(n: int) -> int:
-            return n
-
-        run = await self._submit(stage, app, number.s(1).set(max_deliveries=2))
-        for _ in range(2):
-            [taken] = await stage.take(stage.a, stage.worked)
-            await stage.a.transport.strike(taken)
-            await stage.outlive_lease()
-
-        async with self._running(stage, app):
-            with pytest.raises(TaskFailed) as caught:
-                await self._value(run)
-
-        assert caught.value.error.kind == "worker_lost"
-        letters = await stage.b.deadletters.page(Filter(queue=stage.queue), None, 9)
-        assert [(letter.task, letter.error.kind) for letter in letters] == [("f14:number", "worker_lost")]
-
-    @proves("F15", patient=True, repeats=False)
-    async def test_f15_a_call_that_nobody_knows_fails_and_is_buried(self, stage: Stage) -> None:
-        app, told = stage.app(), Counter[str]()
-
-        @app.task(queue=stage.queue, name="f15:number")
-        async def number(n: int) -> int:
-            return n
-
-        @app.task(queue=stage.queue, name="f15:gone")
-        async def gone(n: int) -> int:
-            return n
-
-        @app.task(queue=stage.queue, name="f15:tell")
-        async def tell(error: Any) -> None:
-            told[error["causes"][0]["kind"]] += 1
-
-        async with self._running(stage, app, without=("f15:gone",)):
-            run = await self._submit(stage, app, group(number.s(1), gone.s(2)).on_failure(tell.s()))
-            with pytest.raises(TaskFailed) as caught:
-                await self._value(run)
-            await self._until(stage, lambda: told)
-
-        assert [cause.kind for cause in caught.value.error.causes] == ["unknown_task"]
-        assert told == {"unknown_task": 1}
-        letters = await stage.b.deadletters.page(Filter(queue=stage.queue), None, 9)
-        assert [(letter.task, letter.error.kind) for letter in letters] == [("f15:gone", "unknown_task")]
-
-    @proves("F16", patient=True, repeats=False)
-    async def test_f16_bytes_that_are_no_message_are_buried(self, stage: Stage) -> None:
-        app = stage.app()
-
-        @app.task(queue=stage.queue, name="f16:number")
-        async def number(n: int) -> int:
-            return n
-
-        good = pack(Message(VERSION, Order.RUN, stage.id("none")))
-        raws = (
-            b"",
-            b"\xc1",
-            bytes(range(256)),
-            b"\xff\xfe not utf-8",
-            b'{"json": true}',
-            good[:-1],
-            good.replace(bytes([VERSION]), bytes([VERSION + 100]), 1),
-            b"\x91" * 100_000,
-            b"\xdf\xff\xff\xff\xff",
-            b"\xc4\xff" + b"x" * 10,
-        )
-        [lane] = stage.worked
-        await stage.a.transport.publish(
-            [stage.parcel(f".{number}:junk", lane, body=raw) for number, raw in enumerate(raws)]
-        )
-        async with self._running(stage, app):
-            assert await self._value(await self._submit(stage, app, number.s(1))) == 1
-            letters = await self._letters(stage, len(raws))
-
-        assert sorted(letter.body for letter in letters) == sorted(raws)
-        assert {letter.error.kind for letter in letters} == {Kind.MALFORMED}
-
-    async def _letters(self, stage: Stage, count: int) -> list[DeadLetter]:
-        """Wait until so many letters are buried."""
-        found: list[DeadLetter] = []
-
-        async def all_there() -> bool:
-            found[:] = await stage.b.deadletters.page(Filter(queue=stage.queue), None, 100)
-            return len(found) == count
-
-        await self._until(stage, all_there)
-        return found
 
 
 def failed_leaves(error: ErrorInfo) -> Iterator[ErrorInfo]:

@@ -14,6 +14,7 @@ from motet.canvas.records import RUN, RunInfo, barrier_key, control, outcome_key
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import NotSupported, ResultGone, ResultTimeout, StateLost, TaskCancelled, TaskFailed, UnknownRun
+from motet.failpoints import hit
 from motet.message import VERSION, Key, Message, Order, Place, Record, State, read_record
 from motet.outcome import ErrorInfo
 from motet.ports import Backend, Clock
@@ -124,7 +125,9 @@ class Client:
     async def cancel(self, run: str, place: Place, reason: str) -> None:
         """Ask for the end of a node: one durable message decides, the flag only makes it fast (C16, H6)."""
         message = Message(VERSION, Order.CANCEL, run, place.segment, place.number, detail=reason)
+        hit("before_cancel")
         await self.backend.transport.publish([control(message)])
+        hit("after_cancel_published")
         last = place.number
         try:
             node = await self.node(run, place)

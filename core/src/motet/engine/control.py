@@ -27,6 +27,7 @@ from motet.engine.plans import Plans
 from motet.engine.submit import read_children, spawned
 from motet.engine.values import Values
 from motet.errors import StateLost
+from motet.failpoints import hit
 from motet.message import VERSION, Key, Message, Order, Place, Record, State, pack, read_record
 from motet.outcome import ErrorInfo, Kind
 from motet.ports import Backend, Clock, Delivery
@@ -70,11 +71,13 @@ class Control:
         plan = self.plans.of(message.run, message.segment, message.plan)
         match message.order:
             case Order.START:
+                hit("in_start")
                 known_record, *_ = await self.backend.store.get([Key(message.run, RUN)])
                 await self.backend.timers.cancel([parcel_id(Message(VERSION, Order.JANITOR, message.run))])
                 begun = known_record is not None
                 return await self.plans.ask(plan, lambda known: self.started(known, message, begun))
             case Order.EXPAND:
+                hit("in_expand")
                 fed = Fed(message.value, message.source)
                 return await self.plans.ask(
                     plan, lambda known: advance.expand(known, message.place, fed, self.clock.now())
@@ -157,7 +160,7 @@ class Control:
             ended = pack(msgspec.structs.replace(info, origin="ended"))
             await store.put([Put(claim_key(run), ended, timedelta(seconds=max(GIVEN_FOR - info.ttl, 1.0)))])
         while not await store.sweep(run, CHUNK):
-            pass
+            hit("in_sweep")
         return []
 
     async def read_by_others(self, run: str) -> bool:
@@ -183,7 +186,7 @@ class Control:
         """Remove what was stored for a run that never began: its client, or the settlement of its start, broke off."""
         known = await self.backend.store.get([Key(message.run, RUN), splice_key(message.run, ROOT)])
         while not any(known) and not await self.backend.store.sweep(message.run, CHUNK):
-            pass
+            hit("in_sweep")
         return []
 
     async def failed(self, parcel: str, error: ErrorInfo) -> Sequence[Op]:

@@ -14,6 +14,7 @@ from motet.context import running
 from motet.engine.control import Control
 from motet.engine.deadletters import bury
 from motet.errors import DecodeError, Fail, MotetError, Rejected, StateLost, Unavailable
+from motet.failpoints import hit
 from motet.message import Key, Message, Order, read_message
 from motet.options import CONTROL
 from motet.outcome import Cancelled, ErrorInfo, Failure, Kind, Outcome
@@ -150,6 +151,7 @@ class Handler:
         if timed:
             self.timed.add(attempt)
         log.debug("begin task=%s run=%s attempt=%d", job.profile.task, job.message.run, job.message.attempt)
+        hit("before_run")
         if in_thread:
             self.into_thread(attempt)
             slot.delivery = None
@@ -162,6 +164,7 @@ class Handler:
             outcome, spawns = await self.executor.run_async(job, context), context.spawned
         else:
             outcome, spawns = await self.processes.run(attempt, self.clock)
+        hit("after_run")
         if timed:
             self.timed.discard(attempt)
         if attempt.reason is not None and isinstance(outcome, Failure):
@@ -234,6 +237,7 @@ class Handler:
             return self.executor.run_sync(attempt.job, context)
 
         def done(outcome: Outcome) -> None:
+            hit("after_run")
             self.in_threads.discard(attempt)
             self.timed.discard(attempt)
             if attempt.reason is None:

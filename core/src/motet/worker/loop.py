@@ -21,6 +21,7 @@ from motet.engine.control import Control
 from motet.engine.plans import Plans
 from motet.engine.values import Values
 from motet.errors import BackendError
+from motet.failpoints import hit
 from motet.options import CONTROL, Lane, Size
 from motet.ports import Backend, Clock, Delivery, Ids, Rng
 from motet.registry import Registry
@@ -183,6 +184,8 @@ class Worker:
             wait = BURST if self.options.burst else timedelta(seconds=FOLLOW) if self.quarantine else POLL
             taken = await self.backend.transport.receive(self.lanes, self.room, wait)
             self.polled = self.clock.monotonic()
+            if taken:
+                hit("after_receive")
             self._admit(taken)
             return bool(taken) or not self.options.burst or await self._work_left()
         return True

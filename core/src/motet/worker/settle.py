@@ -20,6 +20,7 @@ from motet.engine.deadletters import bury
 from motet.engine.plans import Plans
 from motet.engine.submit import Child, child, spawned
 from motet.errors import StateLost, Unavailable
+from motet.failpoints import hit
 from motet.identity import derive
 from motet.message import Key, Message, Record, Ref, State, pack
 from motet.outcome import Again, Cancelled, ErrorInfo, Failure, Kind, Outcome, Replaced, Success, decide
@@ -174,7 +175,9 @@ class Settling:
         pause = 0.05
         while batch:
             try:
+                hit("before_settle_batch")
                 replies = await self.backend.settler.settle([waiting.entry for waiting in batch])
+                hit("after_settle_batch")
             except Unavailable as error:
                 log.warning("settle failed, trying again in %.2f s: %s", pause, error)
                 if not self.backend.capabilities.atomic:

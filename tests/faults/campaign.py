@@ -1,0 +1,125 @@
+"""SIGKILL at every named failpoint, so many times each, in a fleet of four workers on SQLite: what is lost or doubled?
+
+`nox -s faults` runs it: `-- --kills 2` is the quick form, `-- --only after_run` one place. The fleet and its file stay
+from place to place; the runs of a place are waited for, and judged by `checker.py`, before the next one. In the end the
+same is done with settlers that are broken on purpose, in which it must find what is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+from broken import MUTANTS
+from checker import Violation, doubled, lost
+from fleet import Fleet
+from mixture import app
+from ordered import declare
+from phase import PATIENCE, Phase, Report
+from points import POINTS, Point
+from report import HEAD, as_page, as_row
+
+ROOT = Path(__file__).parents[2]
+FULL = 20
+MUTANT_KILLS = 6
+LOST = 3.0
+"""Seconds after which a run of a broken settler is taken for lost."""
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=FULL, help="how often per place")
+    parser.add_argument("--only", action="append", default=[], metavar="PLACE", help="these places only")
+    parser.add_argument("--keep", action="store_true", help="leave the folder with histories and logs where it is")
+    return parser.parse_args()
+
+
+async def play(points: Sequence[Point], kills: int, folder: Path, mutant: str = "") -> list[Report]:
+    """Go through places that need one kind of settler."""
+    folder.mkdir()
+    scheme = "sqlite-ordered" if points[0].ordered else "sqlite"
+    url = app.url = f"{scheme}:///{folder}/motet.db"
+    reports: list[Report] = []
+    with Fleet(folder, url, str(folder.parent), mutant) as fleet:
+        async with app:
+            for number, point in enumerate(points):
+                phase = Phase(fleet, point, f"p{number}", LOST if mutant else PATIENCE)
+                report = await phase.play(max(1, kills // 4) if point.stop else kills)
+                reports.append(report)
+                print("  ".join(as_row(report)), flush=True)
+                for violation in report.violations[: 1 if mutant else 40]:
+                    print("   ", *violation, flush=True)
+    return reports
+
+
+def campaign(points: Sequence[Point], kills: int, folder: Path) -> list[Report]:
+    """Go through all places, on SQLite's own settler and then on the ordered one."""
+    fused = [point for point in points if not point.ordered]
+    ordered = [point for point in points if point.ordered]
+    reports = anyio.run(play, fused, kills, folder / "fused") if fused else []
+    return reports + (anyio.run(play, ordered, kills, folder / "ordered") if ordered else [])
+
+
+def missed(folder: Path) -> list[str]:
+    """Name the broken settlers with which nothing was found wrong."""
+    unseen: list[str] = []
+    for name, (_, place, kind) in MUTANTS.items():
+        print(f"with a settler that is broken, {name}:", flush=True)
+        point = Point(place, ordered=True, kinds=(kind,))
+        (report,) = anyio.run(play, [point], MUTANT_KILLS, folder / name.replace(" ", "-"), name)
+        if not any(violation.invariant == "I1" for violation in report.violations):
+            unseen.append(name)
+    return unseen
+
+
+def interrupt(number: int, frame: object) -> None:
+    """End, and leave no process of the fleet behind."""
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)  # also where a shell lets what it starts in the background ignore Ctrl-C
+    chosen = arguments()
+    known = {point.name for point in POINTS}
+    if strangers := set(chosen.only) - known:
+        sys.exit(f"no such place: {', '.join(sorted(strangers))}; there are {', '.join(sorted(known))}")
+    points = [point for point in POINTS if not chosen.only or point.name in chosen.only]
+    folder = Path(tempfile.mkdtemp(prefix="motet-faults-"))
+    declare(folder)
+    sys.path.insert(0, str(folder))
+    began = time.monotonic()
+    print("  ".join(HEAD), flush=True)
+    try:
+        reports = campaign(points, chosen.kills, folder)
+        unseen = [] if chosen.only else missed(folder)
+    finally:
+        if chosen.keep:
+            print(folder)
+        else:
+            shutil.rmtree(folder)
+    conclude(reports, unseen, time.monotonic() - began, write=chosen.kills >= FULL and not chosen.only)
+
+
+def conclude(reports: list[Report], unseen: list[str], seconds: float, *, write: bool) -> None:
+    """Say what came out, write it down if it is a full campaign, and end with the exit code that it deserves."""
+    violations: list[Violation] = [each for report in reports for each in report.violations]
+    total = sum(report.kills for report in reports)
+    found = f"{lost(violations)} lost, {doubled(violations)} doubled, {len(violations)} violations"
+    print(f"{len(reports)} places, {total} faults, {found}, {seconds:.0f} s")
+    for name in unseen:
+        print(f"the judge has not noticed a settler that is broken: {name}")
+    if write:
+        (ROOT / "docs/faults.md").write_text(as_page(reports, seconds), encoding="utf-8")
+    sys.exit(bool(violations or unseen))
+
+
+if __name__ == "__main__":
+    main()
