@@ -53,7 +53,7 @@ async def test_a_wide_fast_group_that_needs_no_success_waits_for_its_members(app
         await anyio.sleep(0.5)
         before = await run.status()
         gate.set()
-        values = await run.result(15)
+        values: list[Any] = await run.result(15)
 
     assert not before.ready
     assert [value for value in values if isinstance(value, int)] == list(range(1, 299))
