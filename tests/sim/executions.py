@@ -46,8 +46,8 @@ class Bodies:
     def all(self) -> None:
         """I7: a body runs again only for a lease that was lost, a copy, or a hand-back."""
         # What comes back after a run was swept, as late as nothing should (B6), begins it anew.
-        swept = self.world.forgotten
-        early = (each for each in self.history.executions if each.start < swept.get(each.run, float("inf")))
+        gone = {**self.world.expired, **self.world.forgotten}
+        early = (each for each in self.history.executions if each.start < gone.get(each.run, float("inf")))
         counts = Counter(execution.message for execution in early)
         for name, count in counts.items():
             letters = [name, *(f"{name}~{copy}" for copy in range(1, self.world.copies[name] + 1))]
@@ -83,7 +83,7 @@ class Bodies:
         decided = min((moment for moment, _ in filter(None, found)), default=None)
         if decided is None:
             return
-        forgotten = self.world.forgotten.get(run, float("inf"))
+        forgotten = min(each.get(run, float("inf")) for each in (self.world.forgotten, self.world.expired))
         taken = [
             each
             for each in self.world.taken.get(execution.message, [])

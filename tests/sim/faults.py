@@ -32,6 +32,8 @@ IDLE = frozenset({"receive", "flags", "extend", "locks.renew"})
 """Calls that a worker makes all the time: here a fault is rarer, or little else would ever fail."""
 
 ALL = tuple(Fault)
+LONGEST = 0.7
+"""Seconds: what takes longer is a fault, and excuses a lease that ran out."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ class Weather:
 
     def wait(self) -> float:
         """Say how long half a call takes."""
-        return 0.0 if self.rng.random() < self.quick else self.rng.expovariate(1 / self.slowness)
+        return 0.0 if self.rng.random() < self.quick else min(LONGEST, self.rng.expovariate(1 / self.slowness))
 
 
 def possible(fault: Fault, op: str) -> bool:

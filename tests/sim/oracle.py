@@ -258,6 +258,7 @@ class Judge:
         if len(chosen) != 1:
             if ran or not choices:
                 self.wrong("I5", scene.run, place, f"was replaced {len(choices)} times, and {sorted(ran)} ran")
+            self.spawned(None, bodies, place, scene, at)
             return Ended(self.state_of(scene.run, place), UNKNOWN, at)
         body, term = chosen[0]
         inner = self.visit(term, Place(segment, 0), Scene(scene.run, (), at, scene.closed, scene.around))
@@ -319,7 +320,7 @@ class Judge:
         failed = sum(member is not None and member.state != State.OK for member in members)
         if None in members and not (fast and failed > allowed):
             return None
-        by = max((member.by for member in members if member is not None), default=0.0)
+        by = min(decided, max((member.by for member in members if member is not None), default=0.0))
         if failed > allowed:
             return Ended(State.ERR, ERROR, decided, by)
         values = [self.seen_from_outside(member) for member in members if member is not None]

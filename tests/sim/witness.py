@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sharers import WatchedHolders
 
@@ -55,6 +55,8 @@ class Witness(World):
         self.taken: dict[str, list[Taken]] = {}
         self.forgotten: dict[str, float] = {}
         """When each run was swept."""
+        self.expired: dict[str, float] = {}
+        """When the root's record of each run went by itself."""
         self.stragglers: set[str] = set()
         """Runs in which a settlement was under way while they were swept: what it writes stays behind."""
         self.excused: set[str] = set()
@@ -216,6 +218,11 @@ class WatchedRecords(Records):
         before = self.get(op.key)
         super().put(op)
         self.witness.wrote(op.key, before, self.get(op.key))
+
+    def remove(self, key: Any) -> None:
+        if key.name == ROOT_OUTCOME:
+            self.witness.expired.setdefault(key.run, self.clock.monotonic())
+        super().remove(key)
 
     def sweep(self, run: str, limit: int) -> bool:
         self.witness.swept(run)
