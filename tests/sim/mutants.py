@@ -240,5 +240,5 @@ MUTANTS: dict[str, Mutant] = {
     "suspect delivery not looked up": Mutant(not_looked_up, "fused", (2, 6, 12)),
     "cancelled work is started": Mutant(not_stopped, "fused", (522, 1897, 2513)),
     "lock granted to one too many": Mutant(crowded, "fused", (3, 33, 42)),
-    "due time fired by everybody": Mutant(fired_again, "fused", (223, 232, 247)),
+    "due time fired by everybody": Mutant(fired_again, "fused", (223, 247, 258)),
 }
