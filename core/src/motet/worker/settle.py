@@ -14,7 +14,7 @@ import msgspec
 from motet import retry
 from motet.canvas import advance
 from motet.canvas.plan import PagesNeeded
-from motet.canvas.records import lifetime, single, splice_children
+from motet.canvas.records import control, lifetime, single, splice_children
 from motet.engine.control import Control
 from motet.engine.deadletters import bury
 from motet.engine.plans import Plans
@@ -22,11 +22,11 @@ from motet.engine.submit import Child, child, spawned
 from motet.errors import StateLost, Unavailable
 from motet.failpoints import hit
 from motet.identity import derive
-from motet.message import Key, Message, Record, Ref, State, pack
+from motet.message import VERSION, Key, Message, Order, Record, Ref, State, pack
 from motet.outcome import Again, Cancelled, ErrorInfo, Failure, Kind, Outcome, Replaced, Success, decide
 from motet.ports import Backend, Clock, Entry, Reply, Rng
 from motet.ports.settler import Settlement
-from motet.program import Op, Put, doubtful
+from motet.program import Op, Publish, Put, doubtful
 from motet.registry import Registry
 from motet.retry import NoRetry
 from motet.worker.resolve import Job
@@ -231,9 +231,16 @@ class Settling:
 
 
 def doubted(waiting: Waiting) -> Waiting:
-    """Whether it was settled, or how far, nobody knows: what it publishes again is marked (C3)."""
+    """Whether it was settled, or how far, nobody knows: what it publishes again is marked (C3).
+
+    A replacement stops where its call has an outcome, which may be its own, of the pass before: then a message goes on.
+    """
     entry = waiting.entry
-    return Waiting(Entry(doubtful(entry.program), entry.delivery, entry.settlement), waiting.message)
+    program, settlement = doubtful(entry.program), entry.settlement
+    if settlement is not None and isinstance(settlement.outcome, Replaced):
+        order = Message(VERSION, Order.RESUME, settlement.run, settlement.segment, settlement.node)
+        program.append(Publish((msgspec.structs.replace(control(order), suspect=True),)))
+    return Waiting(Entry(program, entry.delivery, settlement), waiting.message)
 
 
 def name(waiting: Waiting) -> str:
