@@ -138,6 +138,16 @@ def a_client_that_is_closed_goes_on(backend: MemoryBackend) -> None:
 
 
 @saboteur("B4")
+def one_port_of_a_closed_client_goes_on(backend: MemoryBackend) -> None:
+    world = backend.world
+
+    @instead(backend, "close")
+    def close(original: Any) -> None:
+        original()
+        backend.workers.world = world
+
+
+@saboteur("B4")
 def closing_a_client_hangs_up_on_all(backend: MemoryBackend) -> None:
     @instead(backend, "close")
     def close(original: Any) -> None:

@@ -57,7 +57,7 @@ def a_beat_never_makes_a_worker_go_earlier(backend: MemoryBackend) -> None:
 def silent_workers_are_listed_for_ever(backend: MemoryBackend) -> None:
     @instead(backend.workers, "present")
     async def present(original: Any) -> Any:
-        return [worker for _, (worker, _) in sorted(backend.world.workers.items())]
+        return [worker for _, (worker, _) in sorted(backend.workers.world.workers.items())]
 
 
 @saboteur("W3")

@@ -37,11 +37,11 @@ class FlowContract(Contract):
 
     async def _value(self, run: Any) -> Any:
         """Wait for a value."""
-        return await run.result(timeout=PATIENCE)
+        return await run.result(timeout=max(PATIENCE, self.deadline / 2))
 
     async def _until(self, stage: Stage, claim: Callable[[], Awaitable[object] | object]) -> None:
         """Wait until a claim holds."""
-        give_up = stage.now + PATIENCE
+        give_up = stage.now + max(PATIENCE, self.deadline / 2)
         while True:
             holds = claim()
             if (await holds) if isinstance(holds, Awaitable) else holds:

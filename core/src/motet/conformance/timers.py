@@ -77,7 +77,7 @@ class TimersContract(Contract):
         await stage.sleep(0.5)
         assert sorted(await stage.taken(stage.b)) == [".2:1", ".q:1"]
 
-    @proves("D5", repeats=False)
+    @proves("D5", patient=True, repeats=False)
     async def test_d5_of_a_cancel_and_a_delivery_one_wins(self, stage: Stage) -> None:
         for moment in range(20):
             parcel = stage.parcel(f".{moment}:1", due=0)

@@ -34,15 +34,15 @@ class WorkersContract(Contract):
 
     @proves("W2")
     async def test_w2_a_silent_worker_is_forgotten(self, stage: Stage) -> None:
-        await self._beat(stage, "silent", b"", timedelta(seconds=0.4))
-        await self._beat(stage, "alive", b"", timedelta(seconds=0.4))
-        await stage.sleep(0.2)
+        short = 2 * stage.lease  # long enough for a few calls, however slow
+        await self._beat(stage, "silent", b"", short)
+        await self._beat(stage, "alive", b"", short)
         await self._beat(stage, "alive", b"", LONG)
         await self._beat(stage, "brief", b"", LONG)
-        await self._beat(stage, "brief", b"", timedelta(seconds=0.4))
+        await self._beat(stage, "brief", b"", short)
         assert len(await self._listed(stage)) == 3
 
-        await stage.sleep(0.5)
+        await stage.sleep(short.total_seconds() + 0.1)
 
         assert await self._listed(stage) == [("alive", b"")]
 

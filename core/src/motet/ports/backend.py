@@ -27,7 +27,7 @@ __all__ = ["Backend", "Opener", "Settings"]
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What every backend is told when it is opened."""
+    """What every backend is told when it is opened. A call that takes longer than `timeout` fails as `Unavailable`."""
 
     namespace: str = "motet"
     lease: timedelta = timedelta(seconds=15)

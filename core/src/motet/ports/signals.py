@@ -20,7 +20,8 @@ class Wakeups(Protocol):
 class Signals(Protocol):
     """Wakes waiters; lossy, so a waiter looks again by itself.
 
-    N1. A decision recorded after `subscribe` wakes the waiter, also from another process, normally within 50 ms.
+    N1. A decision recorded after `subscribe` wakes the waiter, also from another process, normally within 50 ms. It is
+        a record written with `Once.ends`, by whichever port, or that of a parcel that lost its place (T23).
     N2. A lost signal costs time, never correctness.
     N3. A waiter that is cancelled leaves nothing behind.
     """

@@ -40,13 +40,14 @@ class Store(Protocol):
     S9. `flags` returns every scope flagged after the cursor, at the latest a second after `flag` returned, for an hour;
         with None it returns the cursor of now, and the flags of the last hour (H6).
     S10. `names` lists a run's records by the beginning of their name.
-    S11. `runs` pages through the runs that have a record `r`, newest first.
+    S11. `runs` pages through the runs that have a record `r`: those that began last come first, whatever their ids.
     S12. Values are opaque: any bytes, none and a MiB of them included, come back equal.
     S13. `put` replaces what is there, with its time to live: of progress and other advisory records the last one
          counts.
     S14. `drop` forgets a record, and nothing but it.
     S15. `add` counts without losing an addition, whoever adds at the same time, and answers the sum after it. A counter
-         goes with its run, or soon after the time to live that its last addition gave it.
+         is no record, though a record may have the same key; it goes with its run, or soon after the time to live that
+         its last addition gave it.
     """
 
     async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:

@@ -93,7 +93,7 @@ class Transport(Protocol):
     T18. Bodies are opaque: any bytes, none and 512 KiB of them included, come back equal.
     T19. `admit` publishes a parcel, or not, in one step with looking at its key: of several at once under a new key one
          is published, and all are answered the id that stands for the key. Admitting the same parcel again changes
-         nothing while the key is kept, even after it is gone or has lost its place.
+         nothing while the key is kept, even after it is gone or has lost its place, which the record of T23 tells.
     T20. While a key is kept, `Rule.FIRST` publishes nothing under it. After `window` the next one is published.
     T21. `Rule.DEBOUNCE` takes the place of a parcel that is parked: of a burst the last body is delivered, once, at its
          own due time. A parcel that is queued, held or gone is left as it is, and the new one is published.

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from motet.capabilities import Capabilities
 from motet.errors import BadBackend, NotSupported
 from motet.ports import Events, Locks, Settings
+from motet_folder.errors import Client
 from motet_folder.workers import FolderWorkers
 
 
@@ -19,14 +20,14 @@ async def open(url: str, settings: Settings) -> AsyncGenerator["FolderBackend", 
     try:
         yield backend
     finally:
-        backend.closed = True
+        backend.client.closed = True
 
 
 class FolderBackend:
     def __init__(self, folder: Path, settings: Settings) -> None:
-        self.closed = False
+        self.client = Client()
         self.capabilities = Capabilities(name="folder", shared=True, atomic=False, durable=True)
-        self.workers = FolderWorkers(folder / "workers", settings.clock)
+        self.workers = FolderWorkers(folder / "workers", settings.clock, self.client)
 
     @property
     def locks(self) -> Locks:
