@@ -102,8 +102,8 @@ def instead(body: Execution) -> Term[Any, Any] | None:
 
 
 def names(term: Term[Any, Any]) -> Iterator[str]:
-    """Yield the names of a term's leaves."""
+    """Yield the names of a term's leaves, and of those of its callbacks."""
     if isinstance(term, Signature):
         yield term.args[-1]
-    for child in term.children:
+    for child in (*term.children, *term.scope.on_success, *term.scope.on_failure):
         yield from names(child)

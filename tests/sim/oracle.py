@@ -353,16 +353,16 @@ class Judge:
         """I5: what the execution asked for that decided, and nothing that others asked for."""
         for key in sorted({key for body in bodies for key in body.spawned}):
             run = derive(scene.run, str(place), "+", key)
-            asked = winner or self.asked(bodies, run, key)
+            asked = winner or self.asked(bodies, key)
             if asked is None:
                 continue
             term, attached = asked.spawned.get(key, (None, False))
             wanted = term is not None and not attached
             self.child(term or group(), run, wanted, Scene(run, (), at if winner else 0.0, scene.closed))
 
-    def asked(self, bodies: list[Execution], run: str, key: str) -> Execution | None:
-        """Of those that may have asked for a run, one whose term it carries out."""
-        ran = {body.name for (of, _), inner in self.bodies.items() if of == run for body in inner}
+    def asked(self, bodies: list[Execution], key: str) -> Execution | None:
+        """Of those that may have asked for a run, one whose term it carries out; no two terms share a name."""
+        ran = {execution.name for execution in self.history.executions}
         asking = [body for body in bodies if key in body.spawned]
         return next((body for body in asking if ran & set(names(body.spawned[key][0]))), None)
 
