@@ -46,6 +46,7 @@ __all__ = [
     "expand",
     "later",
     "launch",
+    "overtaken",
     "resume",
     "spliced",
 ]
@@ -117,6 +118,20 @@ def later(ops: Sequence[Op], due: datetime) -> list[Op]:
         Publish(tuple(msgspec.structs.replace(each, due=due) for each in op.parcels)) if isinstance(op, Publish) else op
         for op in ops
     ]
+
+
+def overtaken(plan: Plan, place: Place, record: Record, now: datetime, spawned: Sequence[Op] = ()) -> list[Op]:
+    """Go on from a record that somebody else wrote first.
+
+    Of a run's root it may be the execution of a call whose place another term took. Such a one knows of no records but
+    its own, which expires: then nobody else has the others swept.
+    """
+    ops = decided(plan, place, record, now, spawned)
+    if place != ROOT or single(plan) is not None:
+        return ops
+    ended: list[Op] = []
+    Flow(plan, now).end(ended)
+    return [Do(ops), Do(ended)]  # two branches: the first ends at a record that is there already
 
 
 def resume(plan: Plan, place: Place, record: Record, now: datetime) -> list[Op]:

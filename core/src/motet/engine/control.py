@@ -221,7 +221,7 @@ class Control:
             return doubtful(entered)
         record = read_record(conflict.stored)
         ops = await self.children(Key(run, record.spawned), now) if record.spawned else ()
-        return await self.plans.ask(plan, lambda known: advance.decided(known, place, record, now, ops))
+        return await self.plans.ask(plan, lambda known: advance.overtaken(known, place, record, now, ops))
 
     async def children(self, key: Key, now: datetime) -> Sequence[Op]:
         """Submit once more what a task had asked for: the settlement that won may have broken off before."""
