@@ -1,0 +1,81 @@
+"""What the driver's errors mean to a caller: one table. No exception of redis-py crosses a port."""
+
+from __future__ import annotations
+
+import ssl
+
+from redis import exceptions
+
+from motet.errors import BackendError, MotetError, Rejected, Unavailable
+
+__all__ = ["BROKEN", "MOVED", "translate"]
+
+BROKEN = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    OSError,
+    EOFError,
+    RuntimeError,  # uvloop: the handler of a dead transport is closed
+)
+"""What ends a connection. What was asked on it may or may not have been done."""
+
+MOVED = (
+    exceptions.ReadOnlyError,
+    exceptions.MovedError,
+    exceptions.AskError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    exceptions.MasterDownError,
+)
+"""What a server answers that is not the primary of our keys now: nothing was done, and another one may be by then."""
+
+TABLE: dict[type[BaseException], tuple[type[BackendError], str]] = {
+    exceptions.AuthenticationError: (Rejected, "wrong user or password: correct the URL"),
+    exceptions.AuthorizationError: (Rejected, "this user may not do that: grant it all commands on all our keys"),
+    exceptions.NoPermissionError: (Rejected, "this user may not do that: grant it all commands on all our keys"),
+    ssl.SSLError: (Rejected, "TLS failed: rediss:// is for a server that speaks TLS, with a certificate that is trusted"),
+    exceptions.BusyLoadingError: (Unavailable, "the server is loading its data; try again"),
+    exceptions.ReadOnlyError: (
+        Unavailable,
+        "this is a read-only replica: name the primary, or find it by redis+sentinel:// or redis+cluster://",
+    ),
+    exceptions.MovedError: (Unavailable, "the server is part of a cluster: write redis+cluster://"),
+    exceptions.ClusterDownError: (Unavailable, "the cluster is down, or our slot is not served"),
+    exceptions.OutOfMemoryError: (
+        Unavailable,
+        "the server is out of memory: raise `maxmemory`, or let workers empty the queues; nothing was lost",
+    ),
+    exceptions.TimeoutError: (Unavailable, "no answer in time"),
+    exceptions.ConnectionError: (Unavailable, "no connection"),
+    exceptions.ResponseError: (Rejected, "the server refused"),
+    OSError: (Unavailable, "no connection"),
+    RuntimeError: (Unavailable, "the connection was closed"),
+    EOFError: (Unavailable, "the connection was closed"),
+}
+
+WORDS = {
+    "WRONGTYPE": (Rejected, "somebody else's data is under our keys: choose another namespace or database"),
+    "OOM": TABLE[exceptions.OutOfMemoryError],
+    "NOREPLICAS": (Unavailable, "too few replicas are connected (min-replicas-to-write)"),
+    "MISCONF": (Unavailable, "the server cannot write to its disk, and refuses changes until it can"),
+    "NOAUTH": TABLE[exceptions.AuthenticationError],
+    "WRONGPASS": TABLE[exceptions.AuthenticationError],
+    "NOPERM": TABLE[exceptions.NoPermissionError],
+    "BUSY": (Unavailable, "the server is busy with somebody's long script"),
+    "UNBLOCKED": (Unavailable, "the server has become a replica"),
+}
+"""What an answer begins with, or has in it where a script was told; redis-py has no class for most."""
+
+
+def translate(error: BaseException, place: str) -> MotetError:
+    """Return what to raise in place of an error; the original becomes its cause."""
+    if isinstance(error, MotetError):
+        return error
+    said = str(error)
+    kind, advice = next(
+        (found for word, found in WORDS.items() if said.startswith(word) or f"{word} " in said[:300]),
+        None,
+    ) or next((TABLE[each] for each in type(error).__mro__ if each in TABLE), (Rejected, "it failed"))
+    ours = kind(f"{place}: {advice} ({type(error).__name__}: {said[:300]})")
+    ours.__cause__ = error
+    return ours

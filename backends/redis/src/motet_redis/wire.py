@@ -1,0 +1,125 @@
+"""What is sent to the scripts, and what comes back: msgpack without its type for bytes, which Redis does not know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from motet.errors import UsageError
+from motet.message import DeadLetter, Parcel, pack
+from motet.options import Lane
+from motet.ports import Delivery, Entry
+from motet.program import Arrive, Bury, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
+
+__all__ = ["code", "delivery_of", "encode", "entry", "instant", "lane_name", "milliseconds", "parcel", "program", "raw"]
+
+encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+
+NEVER = -1
+
+
+def raw(value: bytes) -> msgspec.Raw:
+    """Write bytes as a text of msgpack: Lua has one type for both, and cmsgpack refuses the other."""
+    return msgspec.Raw(b"\xdb" + len(value).to_bytes(4, "big") + value)
+
+
+def milliseconds(duration: timedelta | None) -> int:
+    """Whole milliseconds, never fewer than were asked for; -1 stands for none."""
+    return NEVER if duration is None else max(0, math.ceil(duration.total_seconds() * 1000))
+
+
+def instant(moment: datetime) -> int:
+    """Milliseconds since 1970, never before the moment."""
+    return math.ceil(moment.timestamp() * 1000)
+
+
+_lanes: dict[Lane, str] = {}
+_heads: dict[tuple[Lane, bool], bytes] = {}
+
+
+def lane_name(lane: Lane) -> str:
+    """The name of a lane, which is made once."""
+    found = _lanes.get(lane)
+    if found is None:
+        if len(_lanes) > 10_000:
+            _lanes.clear()
+        found = _lanes[lane] = str(lane)
+    return found
+
+
+def head(lane: Lane, suspect: bool) -> bytes:
+    """What stands before a body: see `lua/messages.lua`."""
+    found = _heads.get((lane, suspect))
+    if found is None:
+        if len(_heads) > 10_000:
+            _heads.clear()
+        name = lane_name(lane).encode()
+        if len(name) > 255:
+            raise UsageError(f"a lane of more than 255 bytes: {lane}")
+        found = _heads[lane, suspect] = bytes([suspect, 0, 0, len(name)]) + name
+    return found
+
+
+def parcel(given: Parcel) -> tuple[Any, ...]:
+    """A parcel as `messages.lua` has it."""
+    due = NEVER if given.due is None else instant(given.due)
+    value = head(given.lane, given.suspect or given.due is not None) + given.body
+    return given.id, lane_name(given.lane), due, raw(value)
+
+
+def code(op: Op) -> tuple[Any, ...]:
+    """An op as `settle.lua` has it."""
+    match op:
+        case Once():
+            return 1, op.key.run, op.key.name, raw(op.value), milliseconds(op.ttl), op.ends
+        case Put():
+            return 2, op.key.run, op.key.name, raw(op.value), milliseconds(op.ttl)
+        case Drop():
+            return 3, op.key.run, op.key.name
+        case Open():
+            return 4, op.key.run, op.key.name, op.size, op.max_failed, op.fast
+        case Arrive():
+            return 5, op.key.run, op.key.name, op.slot, op.failed, program(op.then_ok), program(op.then_err)
+        case Guard():
+            return 6, *(part for key in op.keys for part in key)
+        case Retry():
+            return 7, op.key.run, op.key.name, milliseconds(op.ttl), parcel(op.parcel)
+        case Publish():
+            return 8, [parcel(each) for each in op.parcels]
+        case Flag():
+            return 9, scope(op)
+        case Bury():
+            return 10, *letter(op.letter)
+        case Do():
+            return 11, program(op.ops)
+
+
+def program(ops: Sequence[Op]) -> list[tuple[Any, ...]]:
+    """A program as `settle.lua` has it."""
+    return [code(op) for op in ops]
+
+
+def scope(flag: Flag) -> msgspec.Raw:
+    """A cancelled scope; opaque to the scripts."""
+    return raw(pack((flag.run, flag.segment, flag.first, flag.last)))
+
+
+def letter(given: DeadLetter) -> tuple[str, int, msgspec.Raw]:
+    """A dead letter: its id, when it died in microseconds, and all of it."""
+    return given.id, round(given.at.timestamp() * 1_000_000), raw(pack(given))
+
+
+def entry(given: Entry) -> tuple[Any, ...]:
+    """An entry as `settle.lua` has it."""
+    receipt = "" if given.delivery is None else given.delivery.receipt
+    owner = "" if given.settlement is None else given.settlement.release
+    return receipt, owner, program(given.program)
+
+
+def delivery_of(fetch: str, lane: Lane, id: str, value: bytes) -> Delivery:
+    """Read what a fetch has brought."""
+    return Delivery(f"{fetch}#{id}", id, lane, value[4 + value[3] :], value[1] + 1, value[0] != 0)
