@@ -1,1 +1,5 @@
-"""The Redis and Valkey adapter of Motet."""
+"""The Redis and Valkey adapter of Motet: every settlement in one round trip, many at a time."""
+
+from motet_redis.backend import RedisBackend, open
+
+__all__ = ["RedisBackend", "open"]

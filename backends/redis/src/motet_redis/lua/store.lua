@@ -119,13 +119,14 @@ function ops.sweep(run, limit)
       return 0
     elseif first == 0 then
       local part = main .. ':' .. string.sub(field, 2)
-      local size = call('HLEN', part)
-      if gone > 0 and gone + size > limit then
+      local names = call('HKEYS', part)
+      if gone + #names > limit then
+        call('HDEL', part, unpack(names, 1, limit - gone))
         return 0
       end
       call('UNLINK', part)
       call('HDEL', main, field)
-      gone = gone + size
+      gone = gone + #names
     else
       call('HDEL', main, field)
       gone = gone + 1

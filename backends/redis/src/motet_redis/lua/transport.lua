@@ -82,6 +82,16 @@ function ops.where(...)
   return found
 end
 
+-- The ids of all messages, a slice at a time: {cursor, {id, ...}}.
+function ops.ids(cursor)
+  local slice = call('HSCAN', NS .. 'm', cursor, 'COUNT', '500')
+  local ids = {}
+  for index = 1, #slice[2], 2 do
+    ids[#ids + 1] = slice[2][index]
+  end
+  return { slice[1], ids }
+end
+
 -- Receipts from a place on, and the lanes of their messages.
 function ops.receipts(first, count)
   turn(time)

@@ -1,0 +1,134 @@
+"""Port S on Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from motet.engine.wellformed import check_count, check_each, check_keys, check_program, check_text
+from motet.errors import UsageError
+from motet.message import Key
+from motet.ports import Barrier, Store
+from motet.program import Arrival, Flag, Once, Open, Put
+from motet_redis.client import Client
+from motet_redis.scripts import Script
+from motet_redis.wire import encode, milliseconds, program, scope
+
+__all__ = ["RedisStore"]
+
+STORE = Script.of("messages", "records", "store")
+CHUNK = 250
+"""Records of one script call."""
+
+_scope = msgspec.msgpack.Decoder(tuple[str, str, int, int])
+
+
+class RedisStore:
+    """Keeps records in hashes, one for each run."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def _call(self, op: str, *arguments: Any) -> Any:
+        return await self._client.call(STORE, op, encode(arguments))
+
+    async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:
+        self._client.check()
+        check_program(records)
+        return [stored for part in _slices(records) for stored in await self._call("put_once", program(part))]
+
+    async def put(self, records: Sequence[Put]) -> None:
+        self._client.check()
+        check_program(records)
+        for part in _slices(records):
+            await self._call("put", program(part))
+
+    async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
+        self._client.check()
+        check_keys(keys)
+        return [stored for part in _slices(keys) for stored in await self._call("get", _flat(part))]
+
+    async def drop(self, keys: Sequence[Key]) -> None:
+        self._client.check()
+        check_keys(keys)
+        for part in _slices(keys):
+            await self._call("drop", _flat(part))
+
+    async def add(self, key: Key, amount: int, ttl: timedelta | None = None) -> int:
+        self._client.check()
+        check_keys((key,))
+        if type(amount) is not int:
+            raise UsageError(f"a counter counts integers, not {amount!r}")
+        total: int = await self._call("add", *key, str(amount), milliseconds(ttl))
+        return total
+
+    async def open(self, barriers: Sequence[Open]) -> None:
+        self._client.check()
+        check_each(barriers, Open)
+        for part in _slices(barriers):
+            await self._call("open", program(part))
+
+    async def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
+        self._client.check()
+        check_keys((key,))
+        check_count(slot, "slot")
+        check_count(failed, "failed")
+        level = await self._call("arrive", *key, slot, failed)
+        return None if level is None else Arrival(*level[:4], level[4] == 1)
+
+    async def barriers(self, keys: Sequence[Key]) -> list[Barrier | None]:
+        self._client.check()
+        check_keys(keys)
+        return [_barrier(fields) for part in _slices(keys) for fields in await self._call("barriers", _flat(part))]
+
+    async def flag(self, scopes: Sequence[Flag]) -> None:
+        self._client.check()
+        check_each(scopes, Flag)
+        await self._call("flag", [scope(each) for each in scopes])
+
+    async def flags(self, since: str | None) -> tuple[str, list[Flag]]:
+        self._client.check()
+        if since is not None and not (type(since) is str and since.isdecimal()):
+            raise UsageError(f"no cursor of flags: {since!r}")
+        last, members = await self._call("flags", since or "0")
+        return last.decode(), [Flag(*_scope.decode(member.split(b":", 2)[2])) for member in members]
+
+    async def names(self, run: str, prefix: str) -> list[str]:
+        self._client.check()
+        check_text(run, prefix)
+        return sorted(name.decode() for name in await self._call("names", run, prefix))
+
+    async def sweep(self, run: str, limit: int) -> bool:
+        self._client.check()
+        check_text(run)
+        check_count(limit, "limit", 1)
+        return bool(await self._call("sweep", run, limit))
+
+    async def runs(self, before: str | None, limit: int) -> list[tuple[str, bytes]]:
+        self._client.check()
+        check_count(limit, "limit")
+        found = await self._call("runs", before or "", limit)
+        return [(run.decode(), value) for run, value in zip(found[::2], found[1::2], strict=True)]
+
+
+def _slices(values: Sequence[Any]) -> list[Sequence[Any]]:
+    return [values[first : first + CHUNK] for first in range(0, len(values), CHUNK)]
+
+
+def _flat(keys: Sequence[Key]) -> list[str]:
+    return [part for key in keys for part in key]
+
+
+def _barrier(fields: Sequence[bytes]) -> Barrier | None:
+    if not fields:
+        return None
+    values = {name.decode(): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+    size, failed, max_failed, fast = (values.pop(name) for name in ("s", "x", "m", "f"))
+    arrived = sorted(map(int, values), key=lambda slot: values[str(slot)])
+    return Barrier(size, tuple(arrived), failed, max_failed, fast == 1)
+
+
+_: type[Store] = RedisStore

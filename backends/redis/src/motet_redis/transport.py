@@ -1,0 +1,264 @@
+"""Port T on Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
+from motet.errors import MotetError, UsageError
+from motet.message import Parcel
+from motet.options import Lane
+from motet.ports import Admission, Delivery, QueueInfo, Transport
+from motet_redis.bells import TRANSPORT, Bells
+from motet_redis.client import Client
+from motet_redis.scripts import Script
+from motet_redis.settling import Settling
+from motet_redis.wire import delivery_of, encode, lane_name, milliseconds, parcel, raw
+
+__all__ = ["RedisTransport"]
+
+FETCH = Script.of("messages", "fetch")
+ADMIT = Script.of("messages", "records", "admit")
+PUBLISH = 8
+CHUNK = 250
+"""Parcels in one entry of a publish."""
+MOST = 1000
+"""Messages of one fetch."""
+BACKSTOP = 1.0
+"""Seconds between two looks of who waits: a wake-up may be lost with the worker that took it."""
+PAGE = 500
+
+
+class RedisTransport:
+    """Moves parcels through lists."""
+
+    def __init__(self, client: Client, settling: Settling) -> None:
+        self.client = client
+        self._settling = settling
+        self._bells = Bells(client)
+        self._lease = milliseconds(client.settings.lease)
+        self._fetches = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def publish(self, parcels: Sequence[Parcel]) -> None:
+        self.client.check()
+        check_parcels(parcels)
+        coded = [parcel(each) for each in parcels]
+        entries = [("", "", [(PUBLISH, coded[first : first + CHUNK])]) for first in range(0, len(coded), CHUNK)]
+        for first in range(0, len(entries), 2):  # a call of the script takes 500
+            await self._settling.settle(entries[first : first + 2])
+
+    async def receive(
+        self, lanes: Sequence[Lane], limit: int, wait: timedelta, *, paused: bool = False
+    ) -> list[Delivery]:
+        self.client.check()
+        check_count(limit, "limit")
+        check_each(lanes, Lane)
+        loop, names = asyncio.get_running_loop(), tuple(map(lane_name, lanes))
+        give_up = loop.time() + wait.total_seconds()
+        while True:
+            taken, pause = await self._fetch(lanes, names, min(limit, MOST), paused)
+            left = give_up - loop.time()
+            if taken or left <= 0:
+                return taken
+            if names:
+                await self._bells.wait(names, min(left, pause))
+            else:
+                await asyncio.sleep(left)
+            self.client.check()
+
+    async def _fetch(
+        self, lanes: Sequence[Lane], names: Sequence[str], limit: int, paused: bool
+    ) -> tuple[list[Delivery], float]:
+        """Take what there is; or say for how long there will be nothing, if nobody publishes."""
+        self._fetches += 1
+        fetch = f"{self.client.id}.{self._fetches}"
+        calling = asyncio.get_running_loop().create_task(
+            self.client.call(FETCH, self._lease, limit, fetch, int(paused), *names)
+        )
+        try:
+            answer = await asyncio.shield(calling)
+        except asyncio.CancelledError:
+            # What it takes comes back (T5): the answer is awaited by a task of its own.
+            self._later(self._return(calling, fetch))
+            raise
+        except MotetError:
+            # The fetch may have taken something whose answer was lost; it would come back after its lease only.
+            self._later(self._recover(fetch))
+            raise
+        taken = [
+            delivery_of(fetch, lanes[answer[place]], id.decode(), value)
+            for place in range(1, len(answer), 2)
+            for id, value in zip(answer[place + 1][::2], answer[place + 1][1::2], strict=True)
+        ]
+        return taken, BACKSTOP if answer[0] < 0 else min(BACKSTOP, (answer[0] + 1) / 1000)
+
+    def _later(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _return(self, calling: asyncio.Task[Any], fetch: str) -> None:
+        try:
+            answer = await calling
+        except MotetError:
+            await self._recover(fetch)
+            return
+        if len(answer) > 1:
+            await self._recover(fetch)
+
+    async def _recover(self, fetch: str) -> None:
+        """Give back what a fetch took and nobody saw."""
+        while not self.client.closed:
+            try:
+                await self.client.call(TRANSPORT, "recover", fetch)
+            except MotetError:
+                await asyncio.sleep(0.5)
+            else:
+                return
+
+    async def close(self) -> None:
+        """Let what was taken for nobody get back, if the server answers soon."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+    def extend(self, receipts: Sequence[str]) -> list[bool]:
+        kept: list[int] = self.client.call_from_thread(TRANSPORT, "extend", self._lease, *receipts)
+        return [each == 1 for each in kept]
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        self.client.check()
+        check_each(deliveries, Delivery)
+        await self.client.call(TRANSPORT, "ack", *(delivery.receipt for delivery in deliveries))
+
+    async def release(self, deliveries: Sequence[Delivery], delay: timedelta = timedelta()) -> None:
+        self.client.check()
+        check_each(deliveries, Delivery)
+        receipts = (delivery.receipt for delivery in deliveries)
+        await self.client.call(TRANSPORT, "release", milliseconds(delay), *receipts)
+
+    async def strike(self, delivery: Delivery) -> int:
+        self.client.check()
+        check_each((delivery,), Delivery)
+        count: int = await self.client.call(TRANSPORT, "strike", delivery.receipt)
+        return count
+
+    async def find(self, runs: Sequence[str]) -> list[str | None]:
+        self.client.check()
+        check_text(*runs)
+        return await Finder(self.client).find(runs)
+
+    async def queues(self) -> list[QueueInfo]:
+        self.client.check()
+        ready, later, paused = await self.client.call(TRANSPORT, "count")
+        held = Counter(_queue(lane) for _, lane in await receipts(self.client) if lane)
+        waiting = Counter({_queue(lane): 0 for lane in ready[::2]})
+        for lane, count in zip(ready[::2], ready[1::2], strict=True):
+            waiting[_queue(lane)] += count
+        parked = {queue.decode(): int(count) for queue, count in zip(later[::2], later[1::2], strict=True) if int(count)}
+        stopped = {queue.decode() for queue in paused}
+        return [
+            QueueInfo(queue, waiting[queue], held[queue], parked.get(queue, 0), queue in stopped)
+            for queue in sorted({*waiting, *held, *parked, *stopped})
+        ]
+
+    async def pause(self, queue: str, *, paused: bool = True) -> None:
+        self.client.check()
+        check_text(queue)
+        await self.client.call(TRANSPORT, "pause" if paused else "resume", queue)
+
+    async def move(self, source: str, target: str, limit: int) -> int:
+        self.client.check()
+        check_text(source, target)
+        check_count(limit, "limit")
+        if source == target:
+            raise UsageError(f"queue {source} cannot be moved to itself")
+        total = 0
+        while total < limit:
+            part = min(PAGE, limit - total)
+            moved: int = await self.client.call(TRANSPORT, "move", source, target, part)
+            total += moved
+            if moved < part:
+                break
+        return total
+
+    async def admit(self, admissions: Sequence[Admission]) -> list[str]:
+        self.client.check()
+        check_each(admissions, Admission)
+        check_parcels(admission.parcel for admission in admissions)
+        coded = [
+            (each.key, each.rule, parcel(each.parcel), milliseconds(each.window), each.outcome, raw(each.replaced))
+            for each in admissions
+        ]
+        return [id.decode() for id in await self.client.call(ADMIT, encode(coded))]
+
+
+class Finder:
+    """Looks for messages of runs. Nothing is kept that leads from a run to its messages: it would cost every message.
+
+    Where the usual names do not help, all ids are looked through; that is for whoever asks about one run.
+    """
+
+    USUAL = ("0:r1", "0:s1", "0:r2", "0:u1", "0:c1")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def find(self, runs: Sequence[str]) -> list[str | None]:
+        known = {run: [f"{run}:{usual}" for usual in self.USUAL] for run in runs}
+        found = await self.places([id for ids in known.values() for id in ids])
+        missing = {run for run in runs if not any(id in found for id in known[run])}
+        if missing:
+            found |= await self.places([id for id in await self.all_ids() if id.partition(":")[0] in missing])
+        of_run = {id.partition(":")[0]: place for id, place in reversed(found.items())}
+        return [of_run.get(run) for run in runs]
+
+    async def places(self, ids: Sequence[str]) -> dict[str, str]:
+        """Say of ids where they are, if they are here."""
+        found: dict[str, str] = {}
+        for first in range(0, len(ids), PAGE):
+            part = ids[first : first + PAGE]
+            for id, place in zip(part, await self.client.call(TRANSPORT, "where", *part), strict=True):
+                if place:
+                    found[id] = "parked" if place == 2 else "queued"
+        if "queued" in found.values():
+            for receipt, _ in await receipts(self.client):
+                id = receipt.partition("#")[2]
+                if id in found:
+                    found[id] = "held"
+        return found
+
+    async def all_ids(self) -> list[str]:
+        """Read the ids of all messages, a slice at a time."""
+        found: list[str] = []
+        cursor = "0"
+        while True:
+            cursor, ids = await self.client.call(TRANSPORT, "ids", cursor)
+            cursor = cursor.decode()
+            found += [id.decode() for id in ids]
+            if cursor == "0":
+                return found
+
+
+async def receipts(client: Client) -> list[tuple[str, str]]:
+    """Read who holds what: receipts, and the lanes of their messages; a slice at a time."""
+    found: dict[str, str] = {}
+    first = 0
+    while True:
+        names, lanes = await client.call(TRANSPORT, "receipts", first, PAGE)
+        found |= {name.decode(): lane.decode() for name, lane in zip(names, lanes, strict=True)}
+        if len(names) < PAGE:
+            return list(found.items())
+        first += PAGE
+
+
+def _queue(lane: bytes | str) -> str:
+    text = lane.decode() if isinstance(lane, bytes) else lane
+    return text.rsplit(":", 2)[0]
+
+
+_: type[Transport] = RedisTransport
