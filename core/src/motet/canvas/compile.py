@@ -294,14 +294,14 @@ class _Compiler:
 
 
 def hands_on(term: Term[Any, Any], fed: bool) -> bool:
-    """Say whether what comes after a term has an input: an empty chain hands on what it was given, be it nothing."""
+    """Say whether what comes after a term may have an input: an empty chain hands on what it was given, be it nothing."""
     match term:
         case Chain():
             for number, step in enumerate(term.steps):
                 fed = hands_on(step, fed and number not in term.drops)
             return fed
         case Recovered():
-            return hands_on(term.inner, fed) and hands_on(term.handler, True)
+            return hands_on(term.inner, fed) or hands_on(term.handler, True)  # which of them ends it, only the run tells
         case _:
             return True
 
