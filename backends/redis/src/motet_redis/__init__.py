@@ -1,5 +1,6 @@
 """The Redis and Valkey adapter of Motet: every settlement in one round trip, many at a time."""
 
 from motet_redis.backend import RedisBackend, open
+from motet_redis.client import FAILPOINTS
 
-__all__ = ["RedisBackend", "open"]
+__all__ = ["FAILPOINTS", "RedisBackend", "open"]

@@ -14,15 +14,23 @@ from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from motet.errors import BackendError, Rejected, Unavailable, UsageError
+from motet.failpoints import register
 from motet.ports import Settings
 from motet_redis.errors import BROKEN, MOVED, translate
 from motet_redis.location import Location
 from motet_redis.pipe import Pipe
 from motet_redis.scripts import KNOWN, Script
 
-__all__ = ["Client"]
+__all__ = ["FAILPOINTS", "Client"]
 
 log: logging.Logger = logging.getLogger("motet.redis")
+
+FAILPOINTS = register(
+    {
+        "after_script": "the server has carried a batch out, and nobody here has read the answer",
+        "after_fetch": "the server has leased messages to this worker, which has not read the answer",
+    }
+)
 
 OLDEST = (6, 2)
 PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5)
@@ -178,12 +186,19 @@ class Client:
     def thread_connect(self) -> Any:
         """Make the connection of other threads."""
         options = dict(self.location.options)
-        kind: Any = {SSLConnection: threads.SSLConnection, UnixDomainSocketConnection: threads.UnixDomainSocketConnection}
+        kind: Any = {
+            SSLConnection: threads.SSLConnection,
+            UnixDomainSocketConnection: threads.UnixDomainSocketConnection,
+        }
         made = kind.get(options.pop("connection_class", None), threads.Connection)
         if (address := self.location.primary or next(iter(self.location.seeds), None)) is not None:
             options["host"], options["port"] = address
         return made(
-            **options, socket_timeout=self.timeout, socket_connect_timeout=self.timeout, protocol=2, health_check_interval=0
+            **options,
+            socket_timeout=self.timeout,
+            socket_connect_timeout=self.timeout,
+            protocol=2,
+            health_check_interval=0,
         )
 
     # Beginning and end.
@@ -209,11 +224,13 @@ class Client:
         policy = facts.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
             raise Rejected(
-                f"{self.location.name}: maxmemory-policy is {policy}: the server would throw tasks away when it is full; "
+                f"{self.location.name}: maxmemory-policy is {policy}: a server that is full would throw tasks away; "
                 "set it to noeviction"
             )
         if facts.get("aof_enabled") == "0":
-            log.warning("%s has no AOF: what was accepted is lost with the server; set appendonly yes", self.location.name)
+            log.warning(
+                "%s has no AOF: what was accepted is lost with the server; set appendonly yes", self.location.name
+            )
 
     async def close(self) -> None:
         """Hang up, and refuse whatever comes."""

@@ -33,7 +33,10 @@ TABLE: dict[type[BaseException], tuple[type[BackendError], str]] = {
     exceptions.AuthenticationError: (Rejected, "wrong user or password: correct the URL"),
     exceptions.AuthorizationError: (Rejected, "this user may not do that: grant it all commands on all our keys"),
     exceptions.NoPermissionError: (Rejected, "this user may not do that: grant it all commands on all our keys"),
-    ssl.SSLError: (Rejected, "TLS failed: rediss:// is for a server that speaks TLS, with a certificate that is trusted"),
+    ssl.SSLError: (
+        Rejected,
+        "TLS failed: rediss:// is for a server that speaks TLS, with a certificate that is trusted",
+    ),
     exceptions.BusyLoadingError: (Unavailable, "the server is loading its data; try again"),
     exceptions.ReadOnlyError: (
         Unavailable,
@@ -76,6 +79,6 @@ def translate(error: BaseException, place: str) -> MotetError:
         (found for word, found in WORDS.items() if said.startswith(word) or f"{word} " in said[:300]),
         None,
     ) or next((TABLE[each] for each in type(error).__mro__ if each in TABLE), (Rejected, "it failed"))
-    ours = kind(f"{place}: {advice} ({type(error).__name__}: {said[:300]})")
+    ours: MotetError = kind(f"{place}: {advice} ({type(error).__name__}: {said[:300]})")
     ours.__cause__ = error
     return ours

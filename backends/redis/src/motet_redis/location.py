@@ -42,7 +42,7 @@ class Location:
     primary: Address | None = None
     """Who was the primary when last asked; of a cluster, of our slot."""
 
-    async def connect(self, tag: str, timeout: float) -> connection.AbstractConnection:
+    async def connect(self, tag: str, timeout: float) -> Any:
         """Open a connection to the primary; with a cluster, to the one that has the slot of `tag`.
 
         Raises:
@@ -54,7 +54,8 @@ class Location:
         if not self.clustered:
             return await self.open(self.seeds[0] if self.seeds else None, timeout)
         failure: Exception | None = None
-        for address in dict.fromkeys([*([self.primary] if self.primary else []), *self.seeds]):
+        known: list[Address] = [self.primary] if self.primary else []
+        for address in dict.fromkeys((*known, *self.seeds)):
             try:
                 return await self.follow(address, tag, timeout)
             except (RedisError, OSError) as error:
@@ -62,30 +63,33 @@ class Location:
         assert failure is not None
         raise failure
 
-    async def follow(self, address: Address, tag: str, timeout: float) -> connection.AbstractConnection:
+    async def follow(self, address: Address, tag: str, timeout: float) -> Any:
         """Go where a node of a cluster says that a key is."""
         for _ in range(5):
             made = await self.open(address, timeout)
             try:
                 await made.send_command("EXISTS", tag)
                 await made.read_response()
-                self.primary = address
                 await self.learn(made)
-                return made
             except MovedError as moved:
                 await made.disconnect()
-                address = moved.host or address[0], int(moved.port)
+                there: Any = moved
+                address = there.host or address[0], int(there.port)
             except BaseException:
                 await made.disconnect()
                 raise
+            else:
+                self.primary = address
+                return made
         raise RedisError(f"the nodes of the cluster send from one to the other for {tag}")
 
-    async def learn(self, made: connection.AbstractConnection) -> None:
+    async def learn(self, made: Any) -> None:
         """Remember the other nodes: the ones in the URL may be gone when they are needed."""
         await made.send_command("CLUSTER", "SLOTS")
-        for _, _, *nodes in await made.read_response():
+        slots: list[list[Any]] = await made.read_response()
+        for _, _, *nodes in slots:
             for host, port, *_ in nodes:
-                address = (host.decode() if isinstance(host, bytes) else host) or made.host, int(port)  # type: ignore[attr-defined]
+                address = host.decode() or made.host, int(port)
                 if address not in self.seeds:
                     self.seeds.append(address)
 
@@ -93,7 +97,7 @@ class Location:
         """Ask one sentinel after the other who the primary is."""
         failure: Exception = RedisError(f"no sentinel knows a primary named {self.service}")
         for host, port in self.seeds:
-            made = connection.Connection(host=host, port=port, socket_connect_timeout=timeout, **_patient(timeout))
+            made: Any = connection.Connection(host=host, port=port, socket_connect_timeout=timeout, **_patient(timeout))
             try:
                 await made.connect()
                 await made.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
@@ -106,14 +110,14 @@ class Location:
                 await made.disconnect()
         raise failure
 
-    async def open(self, address: Address | None, timeout: float) -> connection.AbstractConnection:
+    async def open(self, address: Address | None, timeout: float) -> Any:
         options = dict(self.options)
         kind = options.pop("connection_class", connection.Connection)
         if address is not None:
             options["host"], options["port"] = address
         if kind is not connection.UnixDomainSocketConnection:
             options.setdefault("socket_keepalive", True)
-        made: connection.AbstractConnection = kind(**options, socket_connect_timeout=timeout, **_patient(None))
+        made: Any = kind(**options, socket_connect_timeout=timeout, **_patient(None))
         await made.connect()
         return made
 
@@ -151,14 +155,16 @@ def locate(url: str) -> Location:
     query = urlencode(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     user = f"{credentials}@" if credentials else ""
     try:
-        options = connection.parse_url(f"{plain}://{user}{first}{path}{'?' if query else ''}{query}")
+        options: dict[str, Any] = dict(
+            connection.parse_url(f"{plain}://{user}{first}{path}{'?' if query else ''}{query}")
+        )
     except ValueError as error:
         raise BadBackend(f"{masked(url)!r}: {error}") from error
     if plain != "unix":
-        options.setdefault("host", "localhost")  # type: ignore[typeddict-item]
-        options.setdefault("port", PORT)  # type: ignore[typeddict-item]
-    seeds = seeds or ([] if plain == "unix" else [(options["host"], options["port"])])  # type: ignore[typeddict-item]
-    return Location(masked(url), dict(options), seeds, unquote(service), mode == "cluster")
+        options.setdefault("host", "localhost")
+        options.setdefault("port", PORT)
+    seeds = seeds or ([] if plain == "unix" else [(options["host"], options["port"])])
+    return Location(masked(url), options, seeds, unquote(service), mode == "cluster")
 
 
 def _address(text: str, port: int) -> Address:

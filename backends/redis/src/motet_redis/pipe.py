@@ -11,7 +11,6 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ResponseError
 
@@ -23,8 +22,8 @@ __all__ = ["Pipe"]
 class Pipe:
     """A connection in use. After the first failure it is broken for good, and all who wait are told."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
-        self.connection = connection
+    def __init__(self, connection: Any) -> None:
+        self.connection: Any = connection
         self.waiting: deque[asyncio.Future[Any]] = deque()
         self.broken: BaseException | None = None
         self.reader: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._read())
@@ -56,7 +55,7 @@ class Pipe:
         connection, waiting = self.connection, self.waiting
         while True:
             try:
-                answer = await connection.read_response(disconnect_on_error=False)
+                answer: Any = await connection.read_response(disconnect_on_error=False)
             except ResponseError as refusal:
                 answer = refusal
             except BROKEN as error:

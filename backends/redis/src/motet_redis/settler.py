@@ -39,7 +39,6 @@ class RedisSettler:
                 failure = error
         hit("before_settle")
         answers = await self._settling.settle(coded) if coded else {}
-        hit("after_settle")
         for what, *said in answers.values():
             if what == b"failed":
                 text = said[0].decode(errors="replace")

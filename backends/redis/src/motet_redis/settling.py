@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from motet.failpoints import hit
 from motet_redis.client import Client
 from motet_redis.scripts import Script
 from motet_redis.wire import encode
@@ -53,6 +54,7 @@ class Settling:
         self.number += 1
         try:
             found = await self.client.call(SETTLE, self.client.id, self.number, encode(entries))
+            hit("after_script")
             return {answer[0] - 1: answer[1:] for answer in found}
         finally:
             self.flights -= 1
@@ -84,5 +86,7 @@ class Settling:
         for given, future in batch:
             if not future.done():
                 count = len(given)
-                future.set_result({place - first: answer for place, answer in answers.items() if first <= place < first + count})
+                future.set_result(
+                    {place - first: answer for place, answer in answers.items() if first <= place < first + count}
+                )
             first += len(given)

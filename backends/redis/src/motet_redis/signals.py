@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -65,10 +66,11 @@ class RedisSignals:
                         pipe = await self.client.own()
                         self.wake_all()
                     async with asyncio.timeout(ASK + self.client.timeout):
-                        found = await pipe.call("BLPOP", f"{self.client.tag}:rp:{self.client.id}", ASK)
-                    while found is not None:
-                        self.wake(found[1].decode() if isinstance(found, list) else found.decode())
-                        found = await pipe.call("LPOP", f"{self.client.tag}:rp:{self.client.id}")
+                        found: Any = await pipe.call("BLPOP", f"{self.client.tag}:rp:{self.client.id}", ASK)
+                    run: bytes | None = None if found is None else found[1]
+                    while run is not None:
+                        self.wake(run.decode())
+                        run = await pipe.call("LPOP", f"{self.client.tag}:rp:{self.client.id}")
                 except (RedisError, *BROKEN) as error:
                     if pipe is not None:
                         pipe.breaks(error)

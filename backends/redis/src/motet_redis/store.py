@@ -15,7 +15,7 @@ from motet.ports import Barrier, Store
 from motet.program import Arrival, Flag, Once, Open, Put
 from motet_redis.client import Client
 from motet_redis.scripts import Script
-from motet_redis.wire import encode, milliseconds, program, scope
+from motet_redis.wire import encode, milliseconds, pairs, program, scope
 
 __all__ = ["RedisStore"]
 
@@ -77,7 +77,10 @@ class RedisStore:
         check_count(slot, "slot")
         check_count(failed, "failed")
         level = await self._call("arrive", *key, slot, failed)
-        return None if level is None else Arrival(*level[:4], level[4] == 1)
+        if level is None:
+            return None
+        size, arrived, lost, allowed, fast = level
+        return Arrival(size, arrived, lost, allowed, fast == 1)
 
     async def barriers(self, keys: Sequence[Key]) -> list[Barrier | None]:
         self._client.check()
@@ -111,7 +114,7 @@ class RedisStore:
         self._client.check()
         check_count(limit, "limit")
         found = await self._call("runs", before or "", limit)
-        return [(run.decode(), value) for run, value in zip(found[::2], found[1::2], strict=True)]
+        return [(run.decode(), value) for run, value in pairs(found)]
 
 
 def _slices(values: Sequence[Any]) -> list[Sequence[Any]]:
@@ -125,7 +128,7 @@ def _flat(keys: Sequence[Key]) -> list[str]:
 def _barrier(fields: Sequence[bytes]) -> Barrier | None:
     if not fields:
         return None
-    values = {name.decode(): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)}
+    values = {name.decode(): int(value) for name, value in pairs(fields)}
     size, failed, max_failed, fast = (values.pop(name) for name in ("s", "x", "m", "f"))
     arrived = sorted(map(int, values), key=lambda slot: values[str(slot)])
     return Barrier(size, tuple(arrived), failed, max_failed, fast == 1)

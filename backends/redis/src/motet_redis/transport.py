@@ -10,14 +10,16 @@ from typing import Any
 
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
 from motet.errors import MotetError, UsageError
+from motet.failpoints import hit
 from motet.message import Parcel
 from motet.options import Lane
 from motet.ports import Admission, Delivery, QueueInfo, Transport
 from motet_redis.bells import TRANSPORT, Bells
 from motet_redis.client import Client
+from motet_redis.finder import Finder, receipts
 from motet_redis.scripts import Script
 from motet_redis.settling import Settling
-from motet_redis.wire import delivery_of, encode, lane_name, milliseconds, parcel, raw
+from motet_redis.wire import delivery_of, encode, lane_name, milliseconds, pairs, parcel, raw
 
 __all__ = ["RedisTransport"]
 
@@ -81,7 +83,7 @@ class RedisTransport:
             self.client.call(FETCH, self._lease, limit, fetch, int(paused), *names)
         )
         try:
-            answer = await asyncio.shield(calling)
+            answer: Any = await asyncio.shield(calling)
         except asyncio.CancelledError:
             # What it takes comes back (T5): the answer is awaited by a task of its own.
             self._later(self._return(calling, fetch))
@@ -90,10 +92,11 @@ class RedisTransport:
             # The fetch may have taken something whose answer was lost; it would come back after its lease only.
             self._later(self._recover(fetch))
             raise
+        hit("after_fetch")
         taken = [
-            delivery_of(fetch, lanes[answer[place]], id.decode(), value)
+            delivery_of(fetch, lanes[int(answer[place])], name.decode(), value)
             for place in range(1, len(answer), 2)
-            for id, value in zip(answer[place + 1][::2], answer[place + 1][1::2], strict=True)
+            for name, value in pairs(answer[place + 1])
         ]
         return taken, BACKSTOP if answer[0] < 0 else min(BACKSTOP, (answer[0] + 1) / 1000)
 
@@ -157,9 +160,9 @@ class RedisTransport:
         ready, later, paused = await self.client.call(TRANSPORT, "count")
         held = Counter(_queue(lane) for _, lane in await receipts(self.client) if lane)
         waiting = Counter({_queue(lane): 0 for lane in ready[::2]})
-        for lane, count in zip(ready[::2], ready[1::2], strict=True):
+        for lane, count in pairs(ready):
             waiting[_queue(lane)] += count
-        parked = {queue.decode(): int(count) for queue, count in zip(later[::2], later[1::2], strict=True) if int(count)}
+        parked = {queue.decode(): int(count) for queue, count in pairs(later) if int(count)}
         stopped = {queue.decode() for queue in paused}
         return [
             QueueInfo(queue, waiting[queue], held[queue], parked.get(queue, 0), queue in stopped)
@@ -194,66 +197,7 @@ class RedisTransport:
             (each.key, each.rule, parcel(each.parcel), milliseconds(each.window), each.outcome, raw(each.replaced))
             for each in admissions
         ]
-        return [id.decode() for id in await self.client.call(ADMIT, encode(coded))]
-
-
-class Finder:
-    """Looks for messages of runs. Nothing is kept that leads from a run to its messages: it would cost every message.
-
-    Where the usual names do not help, all ids are looked through; that is for whoever asks about one run.
-    """
-
-    USUAL = ("0:r1", "0:s1", "0:r2", "0:u1", "0:c1")
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-
-    async def find(self, runs: Sequence[str]) -> list[str | None]:
-        known = {run: [f"{run}:{usual}" for usual in self.USUAL] for run in runs}
-        found = await self.places([id for ids in known.values() for id in ids])
-        missing = {run for run in runs if not any(id in found for id in known[run])}
-        if missing:
-            found |= await self.places([id for id in await self.all_ids() if id.partition(":")[0] in missing])
-        of_run = {id.partition(":")[0]: place for id, place in reversed(found.items())}
-        return [of_run.get(run) for run in runs]
-
-    async def places(self, ids: Sequence[str]) -> dict[str, str]:
-        """Say of ids where they are, if they are here."""
-        found: dict[str, str] = {}
-        for first in range(0, len(ids), PAGE):
-            part = ids[first : first + PAGE]
-            for id, place in zip(part, await self.client.call(TRANSPORT, "where", *part), strict=True):
-                if place:
-                    found[id] = "parked" if place == 2 else "queued"
-        if "queued" in found.values():
-            for receipt, _ in await receipts(self.client):
-                id = receipt.partition("#")[2]
-                if id in found:
-                    found[id] = "held"
-        return found
-
-    async def all_ids(self) -> list[str]:
-        """Read the ids of all messages, a slice at a time."""
-        found: list[str] = []
-        cursor = "0"
-        while True:
-            cursor, ids = await self.client.call(TRANSPORT, "ids", cursor)
-            cursor = cursor.decode()
-            found += [id.decode() for id in ids]
-            if cursor == "0":
-                return found
-
-
-async def receipts(client: Client) -> list[tuple[str, str]]:
-    """Read who holds what: receipts, and the lanes of their messages; a slice at a time."""
-    found: dict[str, str] = {}
-    first = 0
-    while True:
-        names, lanes = await client.call(TRANSPORT, "receipts", first, PAGE)
-        found |= {name.decode(): lane.decode() for name, lane in zip(names, lanes, strict=True)}
-        if len(names) < PAGE:
-            return list(found.items())
-        first += PAGE
+        return [name.decode() for name in await self.client.call(ADMIT, encode(coded))]
 
 
 def _queue(lane: bytes | str) -> str:

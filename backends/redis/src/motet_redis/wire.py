@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,19 @@ from motet.options import Lane
 from motet.ports import Delivery, Entry
 from motet.program import Arrive, Bury, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
-__all__ = ["code", "delivery_of", "encode", "entry", "instant", "lane_name", "milliseconds", "parcel", "program", "raw"]
+__all__ = [
+    "code",
+    "delivery_of",
+    "encode",
+    "entry",
+    "instant",
+    "lane_name",
+    "milliseconds",
+    "pairs",
+    "parcel",
+    "program",
+    "raw",
+]
 
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
@@ -35,6 +47,11 @@ def milliseconds(duration: timedelta | None) -> int:
 def instant(moment: datetime) -> int:
     """Milliseconds since 1970, never before the moment."""
     return math.ceil(moment.timestamp() * 1000)
+
+
+def pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    """Read a reply that has names and values by turns."""
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 _lanes: dict[Lane, str] = {}
