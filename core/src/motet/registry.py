@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from motet import retry
 from motet.canvas.compile import Bound
-from motet.canvas.plan import Profile
+from motet.canvas.plan import Profile, brief
 from motet.canvas.terms import Signature, Term
 from motet.errors import TooLarge, UnknownTask, UsageError
 from motet.options import Priority, Size, instant, seconds
@@ -112,11 +112,11 @@ class Registry:
             queue=self.only_queue or options.get("queue", "default"),
             size=options.get("size", Size.MEDIUM).value,
             priority=int(options.get("priority", Priority.NORMAL)),
-            timeout=None if timeout is None else seconds(timeout, "timeout"),
+            timeout=None if timeout is None else brief(seconds(timeout, "timeout")),
             retry=None if policy is None else retry.to_mapping(policy),
             expires=None if expires is None else instant(expires, self.clock.now(), "expires").timestamp(),
-            delay=self.delay(options),
-            ttl=seconds(options.get("result_ttl", self.result_ttl)),
+            delay=brief(self.delay(options)),
+            ttl=brief(seconds(options.get("result_ttl", self.result_ttl))),
             dlq=options.get("dlq_eligible", False),
             max_deliveries=options.get("max_deliveries", 3),
             at_most_once=options.get("delivery") == "at_most_once",

@@ -17,7 +17,7 @@ __all__ = ["Settling"]
 SETTLE = Script.of("messages", "records", "letters", "holders", "settle")
 FLIGHTS = 2
 """So many batches may be under way: one is carried out while the next one travels."""
-MOST = 500
+MOST = 250
 """Entries in one script call, so that the server's one thread is never kept for more than a few milliseconds."""
 
 Coded = tuple[Any, ...]

@@ -51,7 +51,7 @@ class RedisTransport:
         check_parcels(parcels)
         coded = [parcel(each) for each in parcels]
         entries = [("", "", [(PUBLISH, coded[first : first + CHUNK])]) for first in range(0, len(coded), CHUNK)]
-        for first in range(0, len(entries), 2):  # a call of the script takes 500
+        for first in range(0, len(entries), 2):  # a script takes so many messages in a few milliseconds
             await self._settling.settle(entries[first : first + 2])
 
     async def receive(

@@ -94,8 +94,8 @@ def compile_term(term: Term[Any, Any], origin: Origin, catalog: Catalog, *, ttl:
     header = Header(
         size,
         compiler.leaves,
-        name or label(term),
-        ttl,
+        name or ("" if isinstance(term, Signature) else label(term)),
+        plan.brief(ttl),
         origin.parent,
         origin.kept,
         origin.depth,
@@ -301,7 +301,9 @@ def hands_on(term: Term[Any, Any], fed: bool) -> bool:
                 fed = hands_on(step, fed and number not in term.drops)
             return fed
         case Recovered():
-            return hands_on(term.inner, fed) or hands_on(term.handler, True)  # which of them ends it, only the run tells
+            return hands_on(term.inner, fed) or hands_on(
+                term.handler, True
+            )  # which of them ends it, only the run tells
         case _:
             return True
 

@@ -32,6 +32,7 @@ __all__ = [
     "Profile",
     "Recover",
     "Scope",
+    "brief",
     "read_page",
 ]
 
@@ -39,6 +40,11 @@ FANOUT = 256
 INLINE_NODES = 8
 INLINE_BYTES = 2048
 PAGE_BYTES = 256 * 1024
+
+
+def brief(seconds: float) -> float:
+    """Write whole seconds as an integer: a message has several, and each takes 1 to 3 bytes in place of 9."""
+    return int(seconds) if seconds == int(seconds) else seconds
 
 
 class Profile(msgspec.Struct, frozen=True, array_like=True):
@@ -51,8 +57,8 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     timeout: float | None = None
     retry: Mapping[str, Any] | None = None
     expires: float | None = None
-    delay: float = 0.0
-    ttl: float = 3600.0
+    delay: float = 0
+    ttl: float = 3600
     dlq: bool = False
     max_deliveries: int = 3
     at_most_once: bool = False
@@ -163,12 +169,13 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     `parent` is the node whose value a splice becomes; `kept` is that node's own value when it only waits.
     `kin` is the run whose records this one's input may refer to; `discard` says that nobody wants the value;
     `given` that the user chose the id, or that a single call was replaced: the run has more records than one.
+    A call has the name of its task, which is not written twice.
     """
 
     size: int
     leaves: int
     name: str = ""
-    ttl: float = 3600.0
+    ttl: float = 3600
     parent: Place | None = None
     kept: bytes | None = None
     depth: int = 0
@@ -183,6 +190,11 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
     header: Header | None
     profiles: tuple[Profile, ...]
     nodes: tuple[Node, ...]
+
+    @property
+    def name(self) -> str:
+        """What listings call a run of which this is the first page."""
+        return (self.header.name if self.header else "") or self.profiles[0].task
 
 
 _page = msgspec.msgpack.Decoder(Page)

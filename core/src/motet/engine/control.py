@@ -103,7 +103,7 @@ class Control:
         """Begin a run; it gets its record here if whoever sent the message could not write it."""
         header = plan.header("")
         now = self.clock.now().timestamp()
-        info = RunInfo(header.name, header.size, header.leaves, now, header.ttl, origin=header.kin)
+        info = RunInfo(plan.page("", 0).name, header.size, header.leaves, now, header.ttl, origin=header.kin)
         record: list[Op] = [] if recorded else [Put(Key(plan.run, RUN), pack(info))]
         return record + advance.begin(plan, message, self.clock.now())
 

@@ -199,7 +199,8 @@ class Prepared(msgspec.Struct, frozen=True):
         """The run's record."""
         header = self.compiled.header
         created = 0.0 if self.given else self.now.timestamp()
-        return RunInfo(header.name, header.size, header.leaves, created, header.ttl, self.given)
+        assert self.compiled.first.page is not None
+        return RunInfo(self.compiled.first.page.name, header.size, header.leaves, created, header.ttl, self.given)
 
 
 def page_puts(run: str, segment: str, number: int, page: CompiledPage) -> list[Put]:
