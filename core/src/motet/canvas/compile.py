@@ -294,7 +294,7 @@ class _Compiler:
 
 
 def hands_on(term: Term[Any, Any], fed: bool) -> bool:
-    """Say whether what comes after a term may have an input: an empty chain hands on what it was given, be it nothing."""
+    """Say whether what comes after a term may have an input: an empty chain hands on what it got, be it nothing."""
     match term:
         case Chain():
             for number, step in enumerate(term.steps):
