@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ __all__ = [
     "entry",
     "instant",
     "lane_name",
+    "microseconds",
     "milliseconds",
     "pairs",
     "parcel",
@@ -32,6 +33,7 @@ __all__ = [
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 NEVER = -1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def raw(value: bytes) -> msgspec.Raw:
@@ -47,6 +49,12 @@ def milliseconds(duration: timedelta | None) -> int:
 def instant(moment: datetime) -> int:
     """Milliseconds since 1970, never before the moment."""
     return math.ceil(moment.timestamp() * 1000)
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
@@ -127,7 +135,7 @@ def scope(flag: Flag) -> msgspec.Raw:
 
 def letter(given: DeadLetter) -> tuple[str, int, msgspec.Raw]:
     """A dead letter: its id, when it died in microseconds, and all of it."""
-    return given.id, round(given.at.timestamp() * 1_000_000), raw(pack(given))
+    return given.id, microseconds(given.at), raw(pack(given))
 
 
 def entry(given: Entry) -> tuple[Any, ...]:
