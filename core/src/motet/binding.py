@@ -188,7 +188,10 @@ class Binding:
         """
         form = self._form
         if input_name is not None and input_raw is None:
-            raise DecodeError(f"{self.name} was sent no input for {input_name!r}")
+            # What stood before it was empty after all: a `recover` around an empty chain may hand on nothing.
+            if input_name in form.parameters.required:
+                raise DecodeError(f"{self.name} was sent no input for {input_name!r}")
+            input_name = None
         if form.plain:
             try:
                 if len(raw) > LIMITS.depth:
