@@ -177,12 +177,23 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """Run the conformance suite on every backend, and write docs/guarantees.md from what came out."""
+    """Run the suite on every backend, and write docs/guarantees.md. `-- --matrix` runs it on every server we know."""
     place = Place(session, "test")
     suites = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("backends/*/tests/test_conformance.py"))
-    place.pytest("tests/contract/test_memory.py", *suites, *REPORT, *session.posargs)
+    arguments = [argument for argument in session.posargs if argument != "--matrix"]
+    env = servers(place) if "--matrix" in session.posargs else {}
+    place.pytest("tests/contract/test_memory.py", *suites, *REPORT, *arguments, env=env)
     if not session.posargs:
         guarantees(place)
+
+
+def servers(place: Place) -> dict[str, str]:
+    """Have every server of the matrix in a folder of its own; return what tells the tests of them."""
+    home = ROOT / ".nox" / "servers"
+    home.mkdir(parents=True, exist_ok=True)
+    with lock(home / "lock"):
+        place.run("python", "tests/servers/matrix.py", "--uv", str(tools() / "uv"), "--into", str(home))
+        return {"MOTET_TEST_REDIS_SERVERS": (home / "redis.json").read_text(encoding="utf-8")}
 
 
 def guarantees(place: Place, *arguments: str) -> None:
@@ -317,12 +328,18 @@ def nightly(session: nox.Session) -> None:
     results = [
         attempt(laws, session),
         attempt(simulate, session, "--minutes", "60", "--strict", name="sim"),
-        attempt(place.pytest, "backends", "--matrix", name="matrix"),
+        attempt(matrix, session),
         attempt(kill, session, name="faults"),
         attempt(place.pytest, "tests/soak", name="soak"),
         attempt(bench, session),
     ]
     summarise(session, results)
+
+
+def matrix(session: nox.Session) -> None:
+    """Run the tests of all backends on every server we know."""
+    place = Place(session, "test")
+    place.pytest("backends", env=servers(place))
 
 
 def on_other(session: nox.Session, python: str) -> None:
