@@ -152,6 +152,9 @@ class Client:
         """Open a connection for one who waits on it. It is closed with the client, or by `leave`."""
         self.check()
         pipe = Pipe(await self.location.connect(self.tag, self.timeout))
+        if self.closed:
+            await pipe.close()
+        self.check()
         self.others.add(pipe)
         return pipe
 
