@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -114,13 +114,13 @@ class Sentinel(RedisServer):
     def primary_port(self) -> int:
         """Return the port of the server that it takes for the primary."""
         with self.client() as client:
-            _, port = client.sentinel_get_master_addr_by_name(self.name)  #
-        return int(port)
+            found: Any = client.sentinel_get_master_addr_by_name(self.name)
+        return int(found[1])
 
     def replicas(self) -> int:
         """Count the replicas that it has found."""
         with self.client() as client:
-            return len(client.sentinel_slaves(self.name))  #
+            return len(client.sentinel_slaves(self.name))
 
     def _arguments(self) -> tuple[str, ...]:
         file = self.folder / "sentinel.conf"

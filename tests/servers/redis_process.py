@@ -97,7 +97,7 @@ class RunningServer:
     def command(self, *words: str | int) -> Any:
         """Run one command on a connection of its own."""
         with self.client() as client:
-            return client.execute_command(*words)  #
+            return client.execute_command(*words)
 
     def clear(self) -> None:
         """Forget all data."""

@@ -16,7 +16,7 @@ from motet_redis.scripts import Script
 
 __all__ = ["Bells"]
 
-TRANSPORT = Script.of("messages", "transport")
+TRANSPORT = Script.of("messages", "repeats", "transport")
 ASK = 5
 """Seconds after which the server answers for lack of a token: a connection that is silent for longer is dead."""
 IDLE = 8

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -68,14 +69,16 @@ class Client:
 
     # Calling.
 
-    async def call(self, script: Script, *arguments: Any) -> Any:
+    async def call(self, script: Script, *arguments: Any, again: Sequence[Any] | None = None) -> Any:
         """Call a script, again and again while the connection breaks or the primary is elsewhere.
+
+        Whoever must know that a call was made before gives other arguments for that case.
 
         Raises:
             Unavailable: There was no answer within the timeout; it may have been done.
             Rejected: The server refused.
         """
-        command = ("EVALSHA", script.digest, 1, self.tag, *arguments)
+        command: tuple[Any, ...] = ("EVALSHA", script.digest, 1, self.tag, *arguments)
         pipe: Pipe | None = None
         last: BaseException | None = None
         try:
@@ -94,6 +97,8 @@ class Client:
                             continue
                         last = error
                         pipe.breaks(error)
+                        if again is not None:
+                            command = (*command[:4], *again)
                         if isinstance(error, MOVED):
                             await asyncio.sleep(SETTLING)
         except TimeoutError as error:

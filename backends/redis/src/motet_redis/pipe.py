@@ -87,7 +87,6 @@ class Pipe:
         """Hang up."""
         self.breaks(Disconnected("closed"))
         self.reader.cancel()
-        with suppress(asyncio.CancelledError, *BROKEN):
-            await self.reader
+        await asyncio.wait((self.reader,))
         with suppress(*BROKEN):
             await self.connection.disconnect(nowait=True)

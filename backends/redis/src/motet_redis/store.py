@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,14 +16,11 @@ from motet.ports import Barrier, Store
 from motet.program import Arrival, Flag, Once, Open, Put
 from motet_redis.client import Client
 from motet_redis.scripts import Script
-from motet_redis.wire import encode, milliseconds, pairs, program, scope
+from motet_redis.wire import encode, milliseconds, pairs, program, scope, slices
 
 __all__ = ["RedisStore"]
 
-STORE = Script.of("messages", "records", "store")
-CHUNK = 250
-"""Records of one script call."""
-
+STORE = Script.of("messages", "records", "repeats", "store")
 _scope = msgspec.msgpack.Decoder(tuple[str, str, int, int])
 
 
@@ -38,23 +36,23 @@ class RedisStore:
     async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:
         self._client.check()
         check_program(records)
-        return [stored for part in _slices(records) for stored in await self._call("put_once", program(part))]
+        return [stored for part in slices(records) for stored in await self._call("put_once", program(part))]
 
     async def put(self, records: Sequence[Put]) -> None:
         self._client.check()
         check_program(records)
-        for part in _slices(records):
+        for part in slices(records):
             await self._call("put", program(part))
 
     async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
         self._client.check()
         check_keys(keys)
-        return [stored for part in _slices(keys) for stored in await self._call("get", _flat(part))]
+        return [stored for part in slices(keys) for stored in await self._call("get", _flat(part))]
 
     async def drop(self, keys: Sequence[Key]) -> None:
         self._client.check()
         check_keys(keys)
-        for part in _slices(keys):
+        for part in slices(keys):
             await self._call("drop", _flat(part))
 
     async def add(self, key: Key, amount: int, ttl: timedelta | None = None) -> int:
@@ -62,13 +60,13 @@ class RedisStore:
         check_keys((key,))
         if type(amount) is not int:
             raise UsageError(f"a counter counts integers, not {amount!r}")
-        total: int = await self._call("add", *key, str(amount), milliseconds(ttl))
+        total: int = await self._call("add", secrets.token_hex(8), *key, str(amount), milliseconds(ttl))
         return total
 
     async def open(self, barriers: Sequence[Open]) -> None:
         self._client.check()
         check_each(barriers, Open)
-        for part in _slices(barriers):
+        for part in slices(barriers):
             await self._call("open", program(part))
 
     async def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
@@ -85,12 +83,13 @@ class RedisStore:
     async def barriers(self, keys: Sequence[Key]) -> list[Barrier | None]:
         self._client.check()
         check_keys(keys)
-        return [_barrier(fields) for part in _slices(keys) for fields in await self._call("barriers", _flat(part))]
+        return [_barrier(fields) for part in slices(keys) for fields in await self._call("barriers", _flat(part))]
 
     async def flag(self, scopes: Sequence[Flag]) -> None:
         self._client.check()
         check_each(scopes, Flag)
-        await self._call("flag", [scope(each) for each in scopes])
+        for part in slices([scope(each) for each in scopes]):
+            await self._call("flag", part)
 
     async def flags(self, since: str | None) -> tuple[str, list[Flag]]:
         self._client.check()
@@ -115,10 +114,6 @@ class RedisStore:
         check_count(limit, "limit")
         found = await self._call("runs", before or "", limit)
         return [(run.decode(), value) for run, value in pairs(found)]
-
-
-def _slices(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[first : first + CHUNK] for first in range(0, len(values), CHUNK)]
 
 
 def _flat(keys: Sequence[Key]) -> list[str]:

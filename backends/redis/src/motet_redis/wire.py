@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -29,10 +29,13 @@ __all__ = [
     "parcel",
     "program",
     "raw",
+    "slices",
     "sortable",
 ]
 
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+
+T = TypeVar("T")
 
 NEVER = -1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,6 +77,15 @@ def sortable(moment: datetime) -> str:
 def pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
     """Read a reply that has names and values by turns."""
     return zip(flat[::2], flat[1::2], strict=True)
+
+
+SLICE = 250
+"""So many things go into one script call, which then takes the server a few milliseconds at most."""
+
+
+def slices(values: Sequence[T]) -> list[Sequence[T]]:
+    """Cut what is to be sent into parts of one script call each."""
+    return [values[first : first + SLICE] for first in range(0, len(values), SLICE)]
 
 
 _lanes: dict[Lane, str] = {}
