@@ -1,12 +1,13 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_server import RedisServer, program
 
 from motet import Motet
 
-BACKENDS = ["memory", "ordered", "sqlite"]
+BACKENDS = ["memory", "ordered", "sqlite", "redis"]
 
 
 @pytest.fixture
@@ -15,9 +16,21 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server for all tests."""
+    with RedisServer(program(), tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A backend of each kind, new for each test."""
+    """A backend of each kind, empty for each test."""
+    if request.param == "redis":
+        pytest.importorskip("motet_redis")
+        server: RedisServer = request.getfixturevalue("redis")
+        server.clear()
+        return server.url
     if request.param == "sqlite":
         pytest.importorskip("motet_sqlite")
         return f"sqlite:///{tmp_path}/motet.db"

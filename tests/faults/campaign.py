@@ -1,8 +1,9 @@
-"""SIGKILL at every named failpoint, so many times each, in a fleet of four workers on SQLite: what is lost or doubled?
+"""SIGKILL at every named failpoint, so many times each, in a fleet of four workers: what is lost or doubled?
 
-`nox -s faults` runs it: `-- --kills 2` is the quick form, `-- --only after_run` one place. The fleet and its file stay
-from place to place; the runs of a place are waited for, and judged by `checker.py`, before the next one. In the end the
-same is done with settlers that are broken on purpose, in which it must find what is wrong.
+`nox -s faults` runs it: `-- --kills 2` is the quick form, `-- --only after_run` one place, `-- --on redis` those of one
+backend. The fleet and its broker stay from place to place; the runs of a place are waited for, and judged by
+`checker.py`, before the next one. In the end the same is done with settlers that are broken on purpose, in which it
+must find what is wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -24,9 +26,13 @@ from mixture import app
 from ordered import declare
 from phase import PATIENCE, Phase, Report
 from points import POINTS, Point
-from report import HEAD, as_page, as_row
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests/servers"))
+
+from redis_server import RedisServer, program
+from report import HEAD, as_page, as_row
+
 FULL = 20
 MUTANT_KILLS = 6
 LOST = 3.0
@@ -37,17 +43,17 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=FULL, help="how often per place")
     parser.add_argument("--only", action="append", default=[], metavar="PLACE", help="these places only")
+    parser.add_argument("--on", choices=("sqlite", "ordered", "redis"), help="the places on this backend only")
     parser.add_argument("--keep", action="store_true", help="leave the folder with histories and logs where it is")
     return parser.parse_args()
 
 
 async def play(points: Sequence[Point], kills: int, folder: Path, mutant: str = "") -> list[Report]:
-    """Go through places that need one kind of settler."""
+    """Go through places on one backend."""
     folder.mkdir()
-    scheme = "sqlite-ordered" if points[0].ordered else "sqlite"
-    url = app.url = f"{scheme}:///{folder}/motet.db"
     reports: list[Report] = []
-    with Fleet(folder, url, str(folder.parent), mutant) as fleet:
+    with broker(points[0], folder) as url, Fleet(folder, url, str(folder.parent), mutant) as fleet:
+        app.url = url
         async with app:
             for number, point in enumerate(points):
                 phase = Phase(fleet, point, f"p{number}", LOST if mutant else PATIENCE)
@@ -59,12 +65,24 @@ async def play(points: Sequence[Point], kills: int, folder: Path, mutant: str = 
     return reports
 
 
+@contextmanager
+def broker(point: Point, folder: Path) -> Generator[str]:
+    """Have the broker of a place, and yield its URL."""
+    if point.on == "redis":
+        (folder / "server").mkdir()
+        with RedisServer(program(), folder / "server") as server:
+            yield server.url
+    else:
+        yield f"{'sqlite-ordered' if point.on == 'ordered' else 'sqlite'}:///{folder}/motet.db"
+
+
 def campaign(points: Sequence[Point], kills: int, folder: Path) -> list[Report]:
-    """Go through all places, on SQLite's own settler and then on the ordered one."""
-    fused = [point for point in points if not point.ordered]
-    ordered = [point for point in points if point.ordered]
-    reports = anyio.run(play, fused, kills, folder / "fused") if fused else []
-    return reports + (anyio.run(play, ordered, kills, folder / "ordered") if ordered else [])
+    """Go through all places, one backend after the other."""
+    reports: list[Report] = []
+    for on in dict.fromkeys(point.on for point in points):
+        there = [point for point in points if point.on == on]
+        reports += anyio.run(play, there, kills, folder / on)
+    return reports
 
 
 def missed(folder: Path) -> list[str]:
@@ -72,7 +90,7 @@ def missed(folder: Path) -> list[str]:
     unseen: list[str] = []
     for name, (_, place, kind) in MUTANTS.items():
         print(f"with a settler that is broken, {name}:", flush=True)
-        point = Point(place, ordered=True, kinds=(kind,))
+        point = Point(place, on="ordered", kinds=(kind,))
         (report,) = anyio.run(play, [point], MUTANT_KILLS, folder / name.replace(" ", "-"), name)
         if not any(violation.invariant == "I1" for violation in report.violations):
             unseen.append(name)
@@ -92,6 +110,8 @@ def main() -> None:
     if strangers := set(chosen.only) - known:
         sys.exit(f"no such place: {', '.join(sorted(strangers))}; there are {', '.join(sorted(known))}")
     points = [point for point in POINTS if not chosen.only or point.name in chosen.only]
+    points = [point for point in points if chosen.on in (None, point.on)]
+    part = bool(chosen.only or chosen.on)
     folder = Path(tempfile.mkdtemp(prefix="motet-faults-"))
     declare(folder)
     sys.path.insert(0, str(folder))
@@ -99,13 +119,13 @@ def main() -> None:
     print("  ".join(HEAD), flush=True)
     try:
         reports = campaign(points, chosen.kills, folder)
-        unseen = [] if chosen.only else missed(folder)
+        unseen = [] if part else missed(folder)
     finally:
         if chosen.keep:
             print(folder)
         else:
             shutil.rmtree(folder)
-    conclude(reports, unseen, time.monotonic() - began, write=chosen.kills >= FULL and not chosen.only)
+    conclude(reports, unseen, time.monotonic() - began, write=chosen.kills >= FULL and not part)
 
 
 def conclude(reports: list[Report], unseen: list[str], seconds: float, *, write: bool) -> None:

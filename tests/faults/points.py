@@ -8,11 +8,14 @@ from typing import Literal
 import attrs
 
 from motet.failpoints import CLIENT, CONTROL, SETTLE, WORKER
-from motet_sqlite import FAILPOINTS
+from motet_redis import FAILPOINTS as OF_REDIS
+from motet_sqlite import FAILPOINTS as OF_SQLITE
 
 __all__ = ["LARGE", "MIXED", "POINTS", "Point"]
 
 Who = Literal["worker", "submit", "cancel"]
+On = Literal["sqlite", "ordered", "redis"]
+"""SQLite, settled in one transaction; the same file, settled op by op; or Redis."""
 LARGE = {"wide", "swept", "heavy"}
 MIXED = ("chord", "steps", "spawning", "failing", "drawing", "cancelling")
 
@@ -23,7 +26,7 @@ class Point:
 
     name: str
     who: Who = "worker"
-    ordered: bool = False
+    on: On = "sqlite"
     stop: bool = False
     kinds: tuple[str, ...] = MIXED
     often: bool = True
@@ -39,35 +42,43 @@ NEEDS = {"in_start": ("wide",), "in_expand": ("wide",), "in_sweep": ("swept",), 
 RARE = {"after_bury", "after_drop", "after_flag", "after_retry"}
 
 
-def workers(names: Iterable[str], *kinds: str, ordered: bool = False, stop: bool = False) -> tuple[Point, ...]:
+def workers(names: Iterable[str], *kinds: str, on: On = "sqlite", stop: bool = False) -> tuple[Point, ...]:
     return tuple(
-        Point(name, "worker", ordered, stop, kinds or NEEDS.get(name, MIXED), name not in NEEDS and name not in RARE)
+        Point(name, "worker", on, stop, kinds or NEEDS.get(name, MIXED), name not in NEEDS and name not in RARE)
         for name in names
     )
 
 
-def clients(names: Iterable[str], *kinds: str, ordered: bool = False) -> tuple[Point, ...]:
+def clients(names: Iterable[str], *kinds: str, on: On = "sqlite") -> tuple[Point, ...]:
     who: Who = "cancel" if "cancelling" in kinds else "submit"
-    return tuple(Point(name, who, ordered, kinds=kinds, often=False) for name in names)
+    return tuple(Point(name, who, on, kinds=kinds, often=False) for name in names)
 
 
 SUBMITS = ("before_submit", "after_submit")
-OF_CLIENTS = tuple(name for name in FAILPOINTS if "receive" not in name)
+LATE = ("after_receive", "after_run", "before_settle_batch", "after_settle_batch")
+
+
+def everywhere(on: On, own: Iterable[str], of_clients: Iterable[str]) -> tuple[Point, ...]:
+    """The places of the worker and the client, and those of an adapter."""
+    return (
+        *workers((*WORKER, *CONTROL, *own), on=on),
+        *clients((*SUBMITS, *of_clients), "chord", "steps", on=on),
+        *clients(("between_pages", "before_start"), "heavy", on=on),
+        *clients(("before_cancel", "after_cancel_published"), "cancelling", on=on),
+        *workers(LATE, stop=True, on=on),
+    )
+
 
 POINTS: tuple[Point, ...] = (
-    *workers((*WORKER, *CONTROL)),
-    *workers(name for name in FAILPOINTS if "submit" not in name),
-    *clients((*SUBMITS, *OF_CLIENTS), "chord", "steps"),
-    *clients(("between_pages", "before_start"), "heavy"),
-    *clients(("before_cancel", "after_cancel_published"), "cancelling"),
-    *workers(("after_receive", "after_run", "before_settle_batch", "after_settle_batch"), stop=True),
-    *workers(SETTLE, ordered=True),
+    *everywhere("sqlite", (n for n in OF_SQLITE if "submit" not in n), (n for n in OF_SQLITE if "receive" not in n)),
+    *workers(SETTLE, on="ordered"),
     # Where a node's record and what follows from it may come apart, with what follows in most ways.
-    *workers(("after_record", "after_publish"), "spawning", ordered=True),
-    *workers(("after_record", "after_publish"), "steps", ordered=True),
-    *clients((*SUBMITS, "after_record", "after_publish"), "chord", "steps", ordered=True),
-    *workers(("after_record", "after_arrive", "before_ack"), ordered=True, stop=True),
+    *workers(("after_record", "after_publish"), "spawning", on="ordered"),
+    *workers(("after_record", "after_publish"), "steps", on="ordered"),
+    *clients((*SUBMITS, "after_record", "after_publish"), "chord", "steps", on="ordered"),
+    *workers(("after_record", "after_arrive", "before_ack"), on="ordered", stop=True),
+    *everywhere("redis", ("before_settle", *OF_REDIS), ("after_script",)),
 )
 
-_named = {*CLIENT, *CONTROL, *SETTLE, *WORKER, *FAILPOINTS}
+_named = {*CLIENT, *CONTROL, *SETTLE, *WORKER, *OF_REDIS, *OF_SQLITE}
 assert {point.name for point in POINTS} == _named, _named - {point.name for point in POINTS}

@@ -12,13 +12,15 @@ from checker import doubled, lost
 from mixture import LEASE
 from phase import Report
 from points import MIXED
+from redis_server import find
 
 __all__ = ["HEAD", "as_page", "as_row"]
 
 HEAD = (
-    *("place", "in", "settled", "work", "fault", "times", "runs"),
+    *("place", "in", "on", "work", "fault", "times", "runs"),
     *("lost", "doubled", "wrong", "executions", "nodes", "seconds"),
 )
+ON = {"sqlite": "SQLite", "ordered": "SQLite, op by op", "redis": "Redis"}
 WHO = {"worker": "worker", "submit": "client, submit", "cancel": "client, cancel"}
 
 
@@ -28,7 +30,7 @@ def as_row(report: Report) -> tuple[str, ...]:
     return (
         point.name,
         WHO[point.who],
-        "op by op" if point.ordered else "at once",
+        ON[point.on],
         "mixed" if point.kinds == MIXED else ", ".join(point.kinds),
         "SIGSTOP" if point.stop else "SIGKILL",
         str(report.kills),
@@ -51,13 +53,13 @@ def as_page(reports: Sequence[Report], seconds: float) -> str:
     stops = sum(report.kills for report in reports if report.point.stop)
     again = sum(report.executions for report in reports)
     machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
-    python = f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    python = f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {find().line}"
     others = sum(each.invariant not in ("I1", "I5") for each in found)
     return f"""# Faults
 
 Written by `nox -s faults`: a process is killed by SIGKILL, or frozen by SIGSTOP for two leases and woken, at every
-named [failpoint](settings.md#failpoints), in a fleet of four worker processes on one SQLite file, while runs of many
-shapes go through it. Clients that are killed make their call again, with the same id.
+named [failpoint](settings.md#failpoints), in a fleet of four worker processes on one SQLite file, and on one Redis
+server, while runs of many shapes go through it. Clients that are killed make their call again, with the same id.
 
 **{kills:,} kills and {stops:,} freezes: {lost(found)} runs lost, {doubled(found)} effects doubled, {others} other
 violations**, in {sum(report.runs for report in reports):,} runs and {again:,} executions.
@@ -69,8 +71,8 @@ violations**, in {sum(report.runs for report in reports):,} runs and {again:,} e
 
 {table}
 
-* **settled**: SQLite settles a batch in one transaction (at once). The other half settles the same file through the
-  settler for brokers without transactions, one op at a time: each crash point between two ops is a place.
+* **on**: SQLite settles a batch in one transaction, and Redis in one script. *Op by op* settles an SQLite file through
+  the settler for brokers without transactions: each crash point between two ops is a place.
 * **work**: mixed is a chord with a nested group and a callback; a chain with a retry and a replacement (steps); a chain
   whose first step spawns a run (spawning); a failing group with `fail_fast`, a callback and a dead letter (failing); a
   chain whose first step draws lots; a chain that is cancelled (cancelling). Wide has 300 members, heavy 700 with 12 kB

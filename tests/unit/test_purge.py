@@ -25,7 +25,7 @@ async def total(numbers: list[int]) -> int:
 @pytest.fixture
 async def purge() -> AsyncIterator[Purge]:
     async with app:
-        control = Control(app.backend, app.client.plans, app.client.values, app.clock)
+        control = Control(app.backend, app.client.plans, app.client.values, app.clock, app.lease)
         yield Purge(app.backend, control, app.clock)
 
 

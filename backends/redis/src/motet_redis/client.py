@@ -36,6 +36,9 @@ OLDEST = (6, 2)
 PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5)
 """Seconds before each attempt to connect; the last one for all that follow."""
 
+SETTLING = 0.05
+"""Seconds before the primary is looked for again, when whom we asked is not: one is being chosen."""
+
 
 class Client:
     """What the ports of one backend share. Every script is such that it may be called twice."""
@@ -74,6 +77,7 @@ class Client:
         """
         command = ("EVALSHA", script.digest, 1, self.tag, *arguments)
         pipe: Pipe | None = None
+        last: BaseException | None = None
         try:
             async with asyncio.timeout(self.timeout):
                 while True:
@@ -88,21 +92,21 @@ class Client:
                     except (*BROKEN, *MOVED) as error:
                         if self.closed:
                             continue
-                        self.failure = error
+                        last = error
                         pipe.breaks(error)
+                        if isinstance(error, MOVED):
+                            await asyncio.sleep(SETTLING)
         except TimeoutError as error:
             if pipe is not None:
                 pipe.breaks(error)  # half open, or stuck: nobody should wait behind it
-            raise self.unanswered() from self.failure
+            raise self.unanswered(self.failure or last) from error
         except RedisError as error:
             raise translate(error, self.location.name) from error
 
-    def unanswered(self) -> BackendError:
+    def unanswered(self, last: BaseException | None) -> BackendError:
         """Say that nobody answered, and what was heard last."""
-        if self.failure is not None:
-            said = translate(self.failure, self.location.name)
-            if isinstance(said, Unavailable):
-                return Unavailable(f"{said}; gave up after {self.timeout:g} s")
+        if last is not None:
+            return Unavailable(f"{translate(last, self.location.name)}; gave up after {self.timeout:g} s")
         return Unavailable(f"{self.location.name}: no answer within {self.timeout:g} s")
 
     async def connected(self) -> Pipe:
@@ -148,6 +152,9 @@ class Client:
         """Open a connection for one who waits on it. It is closed with the client, or by `leave`."""
         self.check()
         pipe = Pipe(await self.location.connect(self.tag, self.timeout))
+        if self.closed:
+            await pipe.close()
+        self.check()
         self.others.add(pipe)
         return pipe
 
@@ -215,7 +222,7 @@ class Client:
                 pipe = await self.connected()
                 facts = _facts(await pipe.call("INFO"))
         except TimeoutError as error:
-            raise self.unanswered() from error
+            raise self.unanswered(self.failure) from error
         except (RedisError, OSError) as error:
             raise translate(error, self.location.name) from error
         version = tuple(map(int, facts.get("redis_version", "0.0").split(".")[:2]))

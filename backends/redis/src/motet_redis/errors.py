@@ -8,7 +8,7 @@ from redis import exceptions
 
 from motet.errors import BackendError, MotetError, Rejected, Unavailable
 
-__all__ = ["BROKEN", "MOVED", "translate"]
+__all__ = ["BROKEN", "MOVED", "refusal", "translate"]
 
 BROKEN = (
     exceptions.ConnectionError,
@@ -29,7 +29,9 @@ MOVED = (
 )
 """What a server answers that is not the primary of our keys now: nothing was done, and another one may be by then."""
 
-TABLE: dict[type[BaseException], tuple[type[BackendError], str]] = {
+Meaning = tuple[type[BackendError], str]
+
+TABLE: dict[type[BaseException], Meaning] = {
     exceptions.AuthenticationError: (Rejected, "wrong user or password: correct the URL"),
     exceptions.AuthorizationError: (Rejected, "this user may not do that: grant it all commands on all our keys"),
     exceptions.NoPermissionError: (Rejected, "this user may not do that: grant it all commands on all our keys"),
@@ -56,7 +58,7 @@ TABLE: dict[type[BaseException], tuple[type[BackendError], str]] = {
     EOFError: (Unavailable, "the connection was closed"),
 }
 
-WORDS = {
+WORDS: dict[str, Meaning] = {
     "WRONGTYPE": (Rejected, "somebody else's data is under our keys: choose another namespace or database"),
     "OOM": TABLE[exceptions.OutOfMemoryError],
     "NOREPLICAS": (Unavailable, "too few replicas are connected (min-replicas-to-write)"),
@@ -74,11 +76,16 @@ def translate(error: BaseException, place: str) -> MotetError:
     """Return what to raise in place of an error; the original becomes its cause."""
     if isinstance(error, MotetError):
         return error
-    said = str(error)
-    kind, advice = next(
-        (found for word, found in WORDS.items() if said.startswith(word) or f"{word} " in said[:300]),
-        None,
-    ) or next((TABLE[each] for each in type(error).__mro__ if each in TABLE), (Rejected, "it failed"))
-    ours: MotetError = kind(f"{place}: {advice} ({type(error).__name__}: {said[:300]})")
+    classes = type(error).__mro__
+    otherwise = next((TABLE[each] for each in classes if each in TABLE), (Rejected, "it failed"))
+    ours = refusal(str(error), place, otherwise, type(error).__name__)
     ours.__cause__ = error
     return ours
+
+
+def refusal(said: str, place: str, otherwise: Meaning, kind: str = "ResponseError") -> MotetError:
+    """Return what to raise for a server's words."""
+    start = said[:300]
+    meanings = (found for word, found in WORDS.items() if start.startswith(word) or f" {word} " in start)
+    ours, advice = next(meanings, otherwise)
+    return ours(f"{place}: {advice} ({kind}: {start})")

@@ -118,7 +118,11 @@ class Location:
         if kind is not connection.UnixDomainSocketConnection:
             options.setdefault("socket_keepalive", True)
         made: Any = kind(**options, socket_connect_timeout=timeout, **_patient(None))
-        await made.connect()
+        try:
+            await made.connect()
+        except BaseException:
+            await made.disconnect(nowait=True)  # whoever is cancelled while it says hello leaves no socket behind
+            raise
         return made
 
 

@@ -11,6 +11,7 @@ from motet.failpoints import hit
 from motet.message import Key
 from motet.ports import Delivery, Entry, Reply, Settler
 from motet.program import Conflict
+from motet_redis.errors import refusal
 from motet_redis.settling import Settling
 from motet_redis.wire import entry
 
@@ -41,8 +42,8 @@ class RedisSettler:
         answers = await self._settling.settle(coded) if coded else {}
         for what, *said in answers.values():
             if what == b"failed":
-                text = said[0].decode(errors="replace")
-                failure = Rejected(f"{self._settling.client.location.name}: an entry could not be settled: {text}")
+                place, words = self._settling.client.location.name, said[0].decode(errors="replace")
+                failure = refusal(words, place, (Rejected, "an entry could not be settled"))
         if failure is not None:
             raise failure
         return [_reply(answers[index]) if index in answers else DONE for index in range(len(coded))]

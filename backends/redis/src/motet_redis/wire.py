@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from motet.engine.wellformed import check_aware
 from motet.errors import UsageError
 from motet.message import DeadLetter, Parcel, pack
 from motet.options import Lane
@@ -28,12 +29,15 @@ __all__ = [
     "parcel",
     "program",
     "raw",
+    "sortable",
 ]
 
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 NEVER = -1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BEGINNING = -62_135_683_200_000_000
+"""Microseconds before all instants: the year 1, and a day for the time zones that are ahead."""
 
 
 def raw(value: bytes) -> msgspec.Raw:
@@ -55,6 +59,16 @@ def microseconds(moment: datetime) -> int:
     """Microseconds since 1970, exactly."""
     since = moment - EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def sortable(moment: datetime) -> str:
+    """An instant as a text of 18 digits, in whose order instants are; exact, whatever the year.
+
+    Raises:
+        UsageError: It has no time zone.
+    """
+    check_aware(moment)
+    return f"{microseconds(moment) - BEGINNING:018d}"
 
 
 def pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
@@ -133,9 +147,9 @@ def scope(flag: Flag) -> msgspec.Raw:
     return raw(pack((flag.run, flag.segment, flag.first, flag.last)))
 
 
-def letter(given: DeadLetter) -> tuple[str, int, msgspec.Raw]:
-    """A dead letter: its id, when it died in microseconds, and all of it."""
-    return given.id, microseconds(given.at), raw(pack(given))
+def letter(given: DeadLetter) -> tuple[str, str, msgspec.Raw]:
+    """A dead letter: its id, when it died, and all of it."""
+    return given.id, sortable(given.at), raw(pack(given))
 
 
 def entry(given: Entry) -> tuple[Any, ...]:

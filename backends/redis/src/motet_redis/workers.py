@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from motet.engine.wellformed import check_each, check_text
 from motet.ports import Present, Workers
@@ -13,6 +14,8 @@ from motet_redis.wire import milliseconds, pairs
 __all__ = ["RedisWorkers"]
 
 WORKERS = Script.of("workers")
+SLICE = 500
+"""Workers of one script call."""
 
 
 class RedisWorkers:
@@ -33,8 +36,14 @@ class RedisWorkers:
 
     async def present(self) -> list[Present]:
         self._client.check()
-        found = await self._client.call(WORKERS, "present", "")
-        return sorted((Present(name.decode(), about) for name, about in pairs(found)), key=lambda worker: worker.id)
+        found: dict[str, Present] = {}
+        part: list[Any] = [None]
+        first = 0
+        while part:
+            part = await self._client.call(WORKERS, "present", first, SLICE)
+            found.update((name.decode(), Present(name.decode(), about)) for name, about in pairs(part))
+            first += SLICE
+        return [found[name] for name in sorted(found)]
 
 
 _: type[Workers] = RedisWorkers

@@ -121,7 +121,7 @@ async def _purged(app: Motet, name: str) -> int:
     from motet.engine.purge import Purge
 
     client = app.client
-    control = Control(app.backend, client.plans, client.values, app.clock)
+    control = Control(app.backend, client.plans, client.values, app.clock, app.lease)
     return await Purge(app.backend, control, app.clock).queue(name)
 
 

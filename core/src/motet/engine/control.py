@@ -28,7 +28,8 @@ from motet.engine.submit import read_children, spawned
 from motet.engine.values import Values
 from motet.errors import StateLost
 from motet.failpoints import hit
-from motet.message import VERSION, Key, Message, Order, Place, Record, State, pack, read_record
+from motet.message import VERSION, Key, Message, Order, Parcel, Place, Record, State, pack, read_record
+from motet.options import CONTROL
 from motet.outcome import ErrorInfo, Kind
 from motet.ports import Backend, Clock, Delivery
 from motet.program import Conflict, Flag, Once, Op, Publish, Put, doubtful
@@ -39,6 +40,7 @@ CHUNK = 1000
 """Records removed in one call of a sweep."""
 KIN_PATIENCE = timedelta(minutes=1)
 """How long a sweep waits before it asks again whether the callbacks that read from the run have ended."""
+AGAIN = "again"
 GIVEN_FOR = 24 * 3600.0
 """How long an id that a user gave is remembered, at least, after its run has ended (H5)."""
 MARKER = timedelta(hours=1)
@@ -53,6 +55,7 @@ class Control:
     plans: Plans
     values: Values
     clock: Clock
+    lease: timedelta
 
     async def program(self, message: Message, delivery: Delivery | None = None) -> Sequence[Op]:
         """Say what an order does.
@@ -61,7 +64,8 @@ class Control:
             StateLost: The run's records are gone; there is nothing left to do.
         """
         suspect = delivery is not None and delivery.suspect
-        if message.order == Order.TIMEOUT or (suspect and message.order == Order.EXPAND):
+        looks = message.order == Order.EXPAND or (message.order == Order.START and not message.plan)
+        if message.order == Order.TIMEOUT or (suspect and looks):
             # Its plan may have travelled along, or be at hand: the run has been swept if it is not in the store.
             await self.values.stored(page_key(message.run, "", 0))
         ops = await self._program(message)
@@ -161,7 +165,12 @@ class Control:
             await store.put([Put(claim_key(run), ended, timedelta(seconds=max(GIVEN_FOR - info.ttl, 1.0)))])
         while not await store.sweep(run, CHUNK):
             hit("in_sweep")
-        return []
+        if message.detail == AGAIN:
+            return []
+        # What was worked out before, and is settled only now, leaves its records behind: they are swept once more, when
+        # nobody can hold a message any more that was received before.
+        again = msgspec.structs.replace(message, detail=AGAIN)
+        return [Publish((Parcel(f"{run}~:0:w", CONTROL, pack(again), self.clock.now() + 2 * self.lease),))]
 
     async def read_by_others(self, run: str) -> bool:
         """Say whether a callback that may read from the run has not ended. One that is nowhere never will."""

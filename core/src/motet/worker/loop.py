@@ -74,7 +74,7 @@ class Worker:
         plans = Plans(backend.store)
         values = Values(backend.store, plans)
         self.cancelled: CancelledScopes = CancelledScopes(backend.store)
-        control = Control(backend, plans, values, clock)
+        control = Control(backend, plans, values, clock, options.lease)
         self.settling: Settling = Settling(backend, control, self._settled)
         self.handler: Handler = Handler(
             worker=self,

@@ -1,4 +1,5 @@
--- Dead letters, as people ask for them. ARGV: what, and its arguments in msgpack.
+-- Dead letters, as people ask for them. ARGV: what, its arguments in msgpack, and a token of the call.
+local MUCH = 1048576 -- bytes of letters in one answer, and one letter more
 local ops = {}
 
 function ops.bury(letters)
@@ -7,62 +8,64 @@ function ops.bury(letters)
   end
 end
 
+-- Letters by id, as many as one answer takes; the caller asks for the others again.
 function ops.get(ids)
-  local found = {}
+  local found, size = {}, 0
   for index, id in ipairs(ids) do
     found[index] = call('HGET', NS .. 'x', id)
-  end
-  return found
-end
-
--- Letters from a place on, the newest or the oldest first; times in microseconds, `before` exclusive. Of those that died
--- at one moment the place tells which come after it.
-function ops.slice(newest, after, since, before, count)
-  local low, high, skip = since, '(' .. before, nil
-  local place = after ~= '' and call('HGET', NS .. 'x:at', after)
-  if place then
-    local at, member = string.match(place, '^(%d+):(.*)$')
-    skip = member
-    if newest then
-      high = tonumber(at) < tonumber(before) and at or high
-    else
-      low = tonumber(at) > tonumber(since) and at or low
-    end
-  end
-  local found, first = {}, 0
-  while #found < count * 2 do
-    local members
-    if newest then
-      members = call('ZREVRANGEBYSCORE', NS .. 'letters', high, low, 'LIMIT', first, count)
-    else
-      members = call('ZRANGEBYSCORE', NS .. 'letters', low, high, 'LIMIT', first, count)
-    end
-    for _, member in ipairs(members) do
-      local passed = skip and string.match(place, '^%d+') == call('ZSCORE', NS .. 'letters', member)
-      if not (passed and ((newest and member >= skip) or (not newest and member <= skip))) and #found < count * 2 then
-        local id = string.sub(member, 17)
-        found[#found + 1] = id
-        found[#found + 1] = call('HGET', NS .. 'x', id)
-      end
-    end
-    if #members < count then
+    size = size + #(found[index] or '')
+    if size > MUCH then
       break
     end
-    first = first + count
   end
   return found
 end
 
-function ops.replay(replays)
-  local done = {}
-  for index, replay in ipairs(replays) do
-    done[index] = 0
-    if exhume(replay[1]) then
-      publish({ replay[2] })
-      done[index] = 1
+-- Letters after a place, or after an id; `low` is the first time that is listed, `high` the first that is not. Answers
+-- {whether there may be more, place and id, letter, ...}.
+function ops.slice(newest, id, place, low, high, count)
+  if place == '' and id ~= '' then
+    place = call('HGET', NS .. 'x:place', id) or ''
+  end
+  local first, last = low == '' and '-' or '[' .. low, high == '' and '+' or '(' .. high
+  local members
+  if newest then
+    last = place ~= '' and (high == '' or place < high) and '(' .. place or last
+    members = call('ZREVRANGEBYLEX', NS .. 'x:list', last, first, 'LIMIT', 0, count)
+  else
+    first = place ~= '' and place > low and '(' .. place .. '\255' or first
+    members = call('ZRANGEBYLEX', NS .. 'x:list', first, last, 'LIMIT', 0, count)
+  end
+  local found, size = { #members == count and 1 or 0 }, 0
+  for _, member in ipairs(members) do
+    local letter = call('HGET', NS .. 'x', string.sub(member, PLACE + 1))
+    found[#found + 1] = member
+    found[#found + 1] = letter
+    size = size + #(letter or '')
+    if size > MUCH then
+      found[1] = 1
+      break
     end
   end
+  return found
+end
+
+-- Removing comes last: what breaks a script off before leaves the letter.
+function ops.replay(replays)
+  local done, sent = {}, {}
+  for index, replay in ipairs(replays) do
+    local id = replay[1]
+    local there = not sent[id] and call('HEXISTS', NS .. 'x', id) == 1
+    if there then
+      publish({ replay[2] })
+      sent[id] = true
+    end
+    done[index] = there and 1 or 0
+  end
   flush()
+  for id in pairs(sent) do
+    exhume(id)
+  end
   return done
 end
 
@@ -74,4 +77,8 @@ function ops.remove(ids)
   return done
 end
 
-return ops[ARGV[1]](unpack(cmsgpack.unpack(ARGV[2])))
+local function act()
+  return ops[ARGV[1]](unpack(cmsgpack.unpack(ARGV[2])))
+end
+
+return ARGV[3] and once(ARGV[3], act) or act()

@@ -1,8 +1,15 @@
--- Locks. `l:<name>` has its holders by owner, as kind:fence:until; `lo:<owner>` what was granted to an owner: `fence`,
--- `until`, the locks as `+name`, and the rates it has spent as `-name`; `lr:<name>` the uses of a rate, by time.
--- `locks` has the names of all locks that are held, by the time when the last holder's lease ends.
+-- Locks. `l:<name>` has a lock's holders, by when their leases end; all of them hold it by the same kind. `lo:<owner>` has
+-- what an owner was granted: its `fence`, when its lease is `over`, each lock as `+name` with kind and fence, and each rate
+-- that it has spent as `-name`. `lr:<name>` has the uses of a rate, by when. `locks` has all names, by their last lease.
+--
+-- Times are microseconds: a window must not be too short by what was rounded off (L5).
 
-local function holder_key(lock)
+local function micros()
+  local time = call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+local function holders_key(lock)
   return NS .. 'l:' .. lock
 end
 
@@ -10,34 +17,25 @@ local function owner_key(owner)
   return NS .. 'lo:' .. owner
 end
 
--- Holders of a lock whose lease runs: {owner, kind, fence, until} of each. Those whose lease is over are forgotten.
-local function holders(lock, time)
-  local fields, found = call('HGETALL', holder_key(lock)), {}
-  for index = 1, #fields, 2 do
-    local kind, fence, ending = string.match(fields[index + 1], '^(%a+):(%d+):(%d+)$')
-    if tonumber(ending) <= time then
-      call('HDEL', holder_key(lock), fields[index])
-    else
-      found[#found + 1] = { fields[index], kind, tonumber(fence), tonumber(ending) }
-    end
-  end
-  return found
+-- A key goes by itself, a second late: what is in it says when it is over, and a key's clock may be behind ours.
+local function expire(key, ending, time)
+  call('PEXPIRE', key, text(math.max(0, math.ceil((ending - time) / 1000)) + 1000))
 end
 
--- A lock's hash, and its place in the list of locks, last as long as its last lease.
-local function keep(lock, time)
-  local last = 0
-  for _, holder in ipairs(holders(lock, time)) do
-    last = math.max(last, holder[4])
-  end
-  if last == 0 then
-    call('ZREM', NS .. 'locks', lock)
+-- Forget holders whose lease is over, and keep what is left of the lock for as long as its last lease.
+local function tidy(lock, time)
+  local key = holders_key(lock)
+  call('ZREMRANGEBYSCORE', key, '-inf', text(time))
+  local last = call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]
+  if last then
+    expire(key, tonumber(last), time)
+    call('ZADD', NS .. 'locks', last, lock)
   else
-    call('PEXPIRE', holder_key(lock), text(last - time))
-    call('ZADD', NS .. 'locks', text(last), lock)
+    call('ZREM', NS .. 'locks', lock)
   end
 end
 
+-- The names of the locks that were granted to an owner.
 local function granted(owner)
   local locks = {}
   for _, field in ipairs(call('HKEYS', owner_key(owner))) do
@@ -48,12 +46,13 @@ local function granted(owner)
   return locks
 end
 
--- Let go of all that an owner holds.
+-- Let go of all that an owner holds. What it has spent stays spent.
 local function let_go(owner)
-  local time = now()
+  local time = micros()
   for _, lock in ipairs(granted(owner)) do
-    call('HDEL', holder_key(lock), owner)
-    keep(lock, time)
+    if call('ZREM', holders_key(lock), owner) == 1 then
+      tidy(lock, time)
+    end
   end
   call('DEL', owner_key(owner))
 end

@@ -1,131 +1,162 @@
--- Locks, as workers ask for them. ARGV: what, and its arguments in msgpack.
-local time = now()
+-- Locks, as workers ask for them. ARGV: what, its arguments in msgpack, and a token of the call.
+local time = micros()
 local ops = {}
 
--- For how long a lock cannot be had, if nobody lets go; nil when it can.
-local function busy(lock, owner)
-  local name, kind, limit, window = lock[1], lock[2], lock[3], lock[4]
-  if kind == 'rate' then
-    if call('HEXISTS', owner_key(owner), '-' .. name) == 1 then
+local function rate_key(name)
+  return NS .. 'lr:' .. name
+end
+
+-- The kind and the fence by which an owner holds a lock; nil when its lease is over, or somebody took the lock away.
+local function share(name, owner)
+  local ending = call('ZSCORE', holders_key(name), owner)
+  if ending and tonumber(ending) > time then
+    return string.match(call('HGET', owner_key(owner), '+' .. name) or '', '^(%a+):(%d+)$')
+  end
+end
+
+-- All uses in the window are there, so the one that must have left it is found by its rank.
+local function busy_rate(name, limit, window, owner)
+  if call('HEXISTS', owner_key(owner), '-' .. name) == 1 then
+    return nil
+  end
+  local use = call('ZREVRANGE', rate_key(name), limit - 1, limit - 1, 'WITHSCORES')[2]
+  local left = use and tonumber(use) + window - time
+  return left and left > 0 and left or nil
+end
+
+-- For how long a lock cannot be had, if nobody lets go; nil when it can. Holders of another kind than was asked for are in
+-- the way: whoever changed the kind waits until they are gone.
+local function busy(name, kind, limit, owner)
+  local key = holders_key(name)
+  call('ZREMRANGEBYSCORE', key, '-inf', text(time))
+  local last, mine = call('ZREVRANGE', key, 0, 1), call('ZREVRANK', key, owner)
+  local other = last[1] ~= owner and last[1] or last[2]
+  if not other then
+    return nil
+  end
+  local theirs, place = share(name, other), 0
+  if kind == theirs and kind == 'read' then
+    return nil
+  elseif kind == theirs and kind == 'semaphore' then
+    if mine or call('ZCARD', key) < limit then
       return nil
     end
-    local uses = call('ZRANGEBYSCORE', NS .. 'lr:' .. name, '(' .. text(time - window), '+inf', 'WITHSCORES')
-    local count = #uses / 2
-    return count >= limit and tonumber(uses[#uses - 2 * (limit - 1)]) + window - time or nil
+    place = limit - 1
   end
-  -- Holders of another kind than was asked for are in the way: whoever changed the kind waits until they are gone.
-  local ends, alike = {}, true
-  for _, holder in ipairs(holders(name, time)) do
-    if holder[1] ~= owner and not (kind == 'read' and holder[2] == 'read') then
-      ends[#ends + 1] = holder[4]
-      alike = alike and holder[2] == 'semaphore'
-    end
+  if mine and mine <= place then
+    place = place + 1
   end
-  table.sort(ends)
-  if kind == 'semaphore' and alike then
-    return #ends >= limit and ends[#ends - limit + 1] - time or nil
-  end
-  return #ends > 0 and ends[#ends] - time or nil
+  return tonumber(call('ZREVRANGE', key, place, place, 'WITHSCORES')[2]) - time
 end
 
 -- Whether an owner would get what it has not: then its fence must be above those of all before it (L2).
-local function fresh(lock, owner)
-  if lock[2] == 'rate' then
-    return call('HEXISTS', owner_key(owner), '-' .. lock[1]) == 0
+local function fresh(name, kind, owner)
+  if kind == 'rate' then
+    return call('HEXISTS', owner_key(owner), '-' .. name) == 0
   end
-  for _, holder in ipairs(holders(lock[1], time)) do
-    if holder[1] == owner then
-      return holder[2] ~= lock[2] and holder[2] ~= 'write'
-    end
-  end
-  return true
+  local mine = share(name, owner)
+  return mine ~= kind and mine ~= 'write'
 end
 
-local function kind_held(lock, owner)
-  local held = call('HGET', holder_key(lock), owner)
-  return held and string.match(held, '^%a+')
+-- Above all before it, and not below the clock: so it rises even where a server that took over has lost the last ones.
+local function next_fence()
+  local fence = math.max(tonumber(call('GET', NS .. 'fence') or '0') + 1, time)
+  call('SET', NS .. 'fence', text(fence))
+  return fence
 end
 
+-- A writer that asks as a reader too goes on as what it is.
 local function hold(name, kind, owner, fence, ending)
-  call('HSET', holder_key(name), owner, kind .. ':' .. text(fence) .. ':' .. text(ending))
-  call('HSET', owner_key(owner), '+' .. name, '1')
-  keep(name, time)
+  kind = share(name, owner) == 'write' and 'write' or kind
+  call('HSET', owner_key(owner), '+' .. name, kind .. ':' .. text(fence))
+  call('ZADD', holders_key(name), text(ending), owner)
+  tidy(name, time)
 end
 
--- A use stays in the set for a window; its member is the owner, who spends it once. The set goes after its last window.
-local function spend(lock, owner)
-  local key = NS .. 'lr:' .. lock[1]
-  if call('HSETNX', owner_key(owner), '-' .. lock[1], '1') == 1 then
-    call('ZREMRANGEBYSCORE', key, '-inf', text(time - lock[4]))
-    call('ZADD', key, text(time), owner .. ':' .. text(call('INCR', NS .. 'uses')))
-    if call('PTTL', key) < lock[4] then
-      call('PEXPIRE', key, text(lock[4]))
+-- A use stays for its window, whoever lets go; at most 100 that have left it are forgotten with each that comes.
+local function spend(name, window, owner, fence)
+  if call('HSETNX', owner_key(owner), '-' .. name, '1') == 1 then
+    local key = rate_key(name)
+    local old = call('ZRANGEBYSCORE', key, '-inf', text(time - window), 'LIMIT', 0, 100)
+    if #old > 0 then
+      call('ZREM', key, unpack(old))
+    end
+    call('ZADD', key, text(time), text(fence))
+    if call('PTTL', key) * 1000 < window then
+      expire(key, time + window, time)
     end
   end
 end
 
--- What an owner was granted is remembered until its lease ends.
-local function remember(owner, fence, ending)
-  local key = owner_key(owner)
-  local last = tonumber(call('HGET', key, 'until') or '0')
-  ending = math.max(ending, last)
-  call('HSET', key, 'fence', text(fence), 'until', text(ending))
-  call('PEXPIRE', key, text(ending - time))
+-- Forget locks that nobody asked for since they were free; the list itself goes with the last of them.
+local function sweep()
+  for _, name in ipairs(call('ZRANGEBYSCORE', NS .. 'locks', '-inf', text(time), 'LIMIT', 0, 10)) do
+    tidy(name, time)
+  end
+  local last = call('ZREVRANGE', NS .. 'locks', 0, 0, 'WITHSCORES')[2]
+  if last then
+    expire(NS .. 'locks', tonumber(last), time)
+  end
 end
 
+-- A lock is {name, kind, limit, window}. Answers {1, fence}, or {0, name, after}.
 function ops.acquire(locks, owner, lease)
-  local worst, which = nil, nil
+  local key, ending = owner_key(owner), time + lease
+  local over = tonumber(call('HGET', key, 'over') or '0')
+  if over <= time then
+    call('DEL', key)
+  end
+  local worst, which
   for _, lock in ipairs(locks) do
-    local left = busy(lock, owner)
+    local name, kind, limit, window = unpack(lock)
+    local left
+    if kind == 'rate' then
+      left = busy_rate(name, limit, window, owner)
+    else
+      left = busy(name, kind, limit, owner)
+    end
     if left and (not worst or left > worst) then
-      worst, which = left, lock[1]
+      worst, which = left, name
     end
   end
   if worst then
     return { 0, which, worst }
   end
-  local fence = tonumber(call('HGET', owner_key(owner), 'fence') or '0')
+  local fence = tonumber(call('HGET', key, 'fence') or '0')
   local new = fence == 0
   for _, lock in ipairs(locks) do
-    new = fresh(lock, owner) or new
+    new = new or fresh(lock[1], lock[2], owner)
   end
-  if new then
-    fence = call('INCR', NS .. 'fences')
-  end
+  fence = new and next_fence() or fence
+  call('HSET', key, 'fence', text(fence), 'over', text(math.max(over, ending)))
+  expire(key, math.max(over, ending), time)
   for _, lock in ipairs(locks) do
     if lock[2] == 'rate' then
-      spend(lock, owner)
+      spend(lock[1], lock[4], owner, fence)
     else
-      hold(lock[1], kind_held(lock[1], owner) == 'write' and 'write' or lock[2], owner, fence, time + lease)
+      hold(lock[1], lock[2], owner, fence, ending)
     end
   end
-  remember(owner, fence, time + lease)
+  sweep()
   return { 1, fence }
 end
 
 function ops.renew(owner, lease)
-  local key = owner_key(owner)
-  local fence = call('HGET', key, 'fence')
-  if not fence then
+  local key, all = owner_key(owner), 1
+  if tonumber(call('HGET', key, 'over') or '0') <= time then
     return 0
   end
-  local all = 1
-  for _, lock in ipairs(granted(owner)) do
-    local found = false
-    for _, holder in ipairs(holders(lock, time)) do
-      if holder[1] == owner then
-        found = true
-        call('HSET', holder_key(lock), owner, holder[2] .. ':' .. text(holder[3]) .. ':' .. text(time + lease))
-      end
-    end
-    if found then
-      keep(lock, time)
+  for _, name in ipairs(granted(owner)) do
+    if share(name, owner) then
+      call('ZADD', holders_key(name), text(time + lease), owner)
+      tidy(name, time)
     else
       all = 0
     end
   end
-  call('HSET', key, 'until', text(time + lease))
-  call('PEXPIRE', key, text(lease))
+  call('HSET', key, 'over', text(time + lease))
+  expire(key, time + lease, time)
+  sweep()
   return all
 end
 
@@ -133,25 +164,32 @@ function ops.release(owner)
   let_go(owner)
 end
 
--- {lock, owner, fence, ms left, ...} of all locks whose name begins so.
-function ops.held(prefix)
-  call('ZREMRANGEBYSCORE', NS .. 'locks', '-inf', text(time))
-  local found = {}
-  for _, lock in ipairs(call('ZRANGE', NS .. 'locks', 0, -1)) do
-    if string.sub(lock, 1, #prefix) == prefix then
-      for _, holder in ipairs(holders(lock, time)) do
-        found[#found + 1] = { lock, holder[1], holder[3], holder[4] - time }
+-- A part of all locks: {cursor of the next part, {lock, owner, fence, left}, ...}.
+function ops.held(prefix, cursor)
+  local page = call('ZSCAN', NS .. 'locks', cursor, 'COUNT', 200)
+  local found = { page[1] }
+  for index = 1, #page[2], 2 do
+    local name = page[2][index]
+    if string.sub(name, 1, #prefix) == prefix then
+      local holders = call('ZRANGEBYSCORE', holders_key(name), '(' .. text(time), '+inf', 'WITHSCORES')
+      for place = 1, #holders, 2 do
+        local _, fence = share(name, holders[place])
+        found[#found + 1] = { name, holders[place], tonumber(fence or '0'), tonumber(holders[place + 1]) - time }
       end
     end
   end
   return found
 end
 
-function ops.free(lock)
-  local had = #holders(lock, time) > 0
-  call('DEL', holder_key(lock))
-  call('ZREM', NS .. 'locks', lock)
-  return had and 1 or 0
+function ops.free(name)
+  local had = call('ZCOUNT', holders_key(name), '(' .. text(time), '+inf')
+  call('DEL', holders_key(name))
+  call('ZREM', NS .. 'locks', name)
+  return had > 0 and 1 or 0
 end
 
-return ops[ARGV[1]](unpack(cmsgpack.unpack(ARGV[2])))
+local function act()
+  return ops[ARGV[1]](unpack(cmsgpack.unpack(ARGV[2])))
+end
+
+return ARGV[3] and once(ARGV[3], act) or act()

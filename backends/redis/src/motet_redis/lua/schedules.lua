@@ -1,5 +1,5 @@
 -- Schedules. `t` has each by name, packed: due in microseconds or '', version, whether paused, spec. `t:due` has those that
--- shall fire, by time; `t:names` all, by name. ARGV: what, and its arguments in msgpack.
+-- shall fire, by time; `t:names` all, by name. ARGV: what, its arguments in msgpack, and a token of the call.
 local ops = {}
 
 local function read(name)
@@ -55,8 +55,8 @@ function ops.get(names)
   return answers(names)
 end
 
-function ops.due(till, limit)
-  return answers(call('ZRANGEBYSCORE', NS .. 't:due', '-inf', till, 'LIMIT', 0, limit))
+function ops.due(till, first, limit)
+  return answers(call('ZRANGEBYSCORE', NS .. 't:due', '-inf', till, 'LIMIT', first, limit))
 end
 
 function ops.page(after, limit)
@@ -69,4 +69,8 @@ function ops.remove(name)
   return call('HDEL', NS .. 't', name)
 end
 
-return ops[ARGV[1]](unpack(cmsgpack.unpack(ARGV[2])))
+local function act()
+  return ops[ARGV[1]](unpack(cmsgpack.unpack(ARGV[2])))
+end
+
+return ARGV[3] and once(ARGV[3], act) or act()
