@@ -87,6 +87,6 @@ class Pipe:
         """Hang up."""
         self.breaks(Disconnected("closed"))
         self.reader.cancel()
-        await asyncio.wait((self.reader,))
         with suppress(*BROKEN):
-            await self.connection.disconnect(nowait=True)
+            await self.connection.disconnect(nowait=True)  # first of all: whoever closes may be cancelled himself
+        await asyncio.wait((self.reader,))
