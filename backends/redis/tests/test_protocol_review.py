@@ -152,6 +152,7 @@ async def test_m2_what_was_taken_before_does_not_settle_what_the_same_worker_hol
 async def test_h3_what_is_left_after_many_tasks_and_their_retention_is_constant(server: RedisServer) -> None:
     server.command("FLUSHALL")
     left: list[int] = []
+    kept: list[bytes] = []
     app = Motet(server.url, result_ttl=0.1, lease=0.2)
 
     @app.task(name="tests:double")

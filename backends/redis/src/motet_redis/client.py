@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from motet.errors import BackendError, Rejected, Unavailable, UsageError
 from motet.failpoints import register
 from motet.ports import Settings
-from motet_redis.errors import BROKEN, MOVED, translate
+from motet_redis.errors import BROKEN, elsewhere, translate
 from motet_redis.location import Location
 from motet_redis.pipe import Pipe
 from motet_redis.scripts import KNOWN, Script
@@ -92,14 +92,17 @@ class Client:
                         return await pipe.call(*command)
                     except NoScriptError:
                         await pipe.call("SCRIPT", "LOAD", script.text)
-                    except (*BROKEN, *MOVED) as error:
+                    except (*BROKEN, ResponseError) as error:
+                        away = elsewhere(error)
+                        if isinstance(error, ResponseError) and not away:
+                            raise
                         if self.closed:
                             continue
                         last = error
                         pipe.breaks(error)
                         if again is not None:
                             command = (*command[:4], *again)
-                        if isinstance(error, MOVED):
+                        if away:
                             await asyncio.sleep(SETTLING)
         except TimeoutError as error:
             if pipe is not None:
@@ -125,7 +128,7 @@ class Client:
                     await broken.close()
                 await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
                 attempt += 1
-                with suppress(*BROKEN, *MOVED):
+                with suppress(*BROKEN, ResponseError):  # what will not go away is raised as ours
                     self.pipe = await self.connect()
             self.failure = None
             return self.pipe
@@ -150,6 +153,8 @@ class Client:
         except BaseException as error:
             self.failure = error
             await pipe.close()
+            if isinstance(error, ResponseError) and not elsewhere(error):
+                raise translate(error, self.location.name) from error
             raise
         return pipe
 
