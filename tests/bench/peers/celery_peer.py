@@ -41,7 +41,10 @@ def enqueue(count: int) -> None:
 
 
 def bulk(count: int) -> None:
-    group(noop.s(number) for number in range(count)).apply_async()
+    """Send all through one producer, as the manual says; a group costs more."""
+    with app.producer_pool.acquire(block=True) as producer:
+        for number in range(count):
+            noop.apply_async((number,), producer=producer)
 
 
 def sleeps(count: int) -> None:

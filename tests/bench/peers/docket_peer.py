@@ -10,7 +10,8 @@ from datetime import timedelta
 from docket import Docket, Worker
 from peers.shape import NAP, PATIENCE, RESULTS, SLOTS, URL, ended, lap, loop_factory, started, tick
 
-docket = Docket("peers", url=URL, execution_ttl=timedelta(hours=1) if RESULTS else timedelta(0))
+url = f"{URL}?max_connections=2000"  # of redis-py, whose 100 are too few for 100 tasks at a time
+docket = Docket("peers", url=url, execution_ttl=timedelta(hours=1) if RESULTS else timedelta(0))
 
 
 async def noop(x: int) -> int:
@@ -33,7 +34,9 @@ async def opened() -> AsyncIterator[None]:
 
 
 async def serve() -> None:
-    async with opened(), Worker(docket, concurrency=SLOTS) as worker:
+    async with opened(), Worker(
+        docket, concurrency=SLOTS, minimum_check_interval=timedelta(milliseconds=10)
+    ) as worker:
         await worker.run_forever()
 
 

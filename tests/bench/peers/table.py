@@ -24,7 +24,8 @@ class Peer:
     once: bool = False  # at most once: a killed worker loses what it had taken
     variables: Mapping[str, str] = field(default_factory=dict)
     module: str = ""  # its program in this folder; by default that of its name
-    wide_worker: tuple[str, ...] = ()
+    wide_worker: tuple[str, ...] = ()  # another worker when all that tasks do is wait
+    skips: tuple[str, ...] = ()  # rows that would take minutes
 
     @property
     def title(self) -> str:
@@ -56,7 +57,7 @@ MOTET = Peer(
     requires=(),
     worker=("-m", "motet", "worker", "peers.motet_peer:app", "-c", "{slots}", "-l", "error"),
     choice="`motet worker`, its defaults: at least once, 100 tasks at a time",
-    tasks=50_000,
+    tasks=100_000,
 )
 PEERS = (
     Peer(
@@ -65,7 +66,7 @@ PEERS = (
         worker=(*CELERY, "--pool=threads"),
         wide_worker=(*CELERY, "--pool=gevent"),
         choice="`acks_late`, prefetch 50 (the manual's advice for short tasks), threads; gevent to wait",
-        tasks=1_500,
+        tasks=3_000,
         slots=8,
     ),
     Peer(
@@ -73,7 +74,7 @@ PEERS = (
         requires=("dramatiq==2.2.1", *DRIVER),
         worker=("-m", "dramatiq", "peers.dramatiq_peer", "--processes=1", "--threads={slots}", "--skip-logging"),
         choice="its defaults: 8 threads, acknowledged when done",
-        tasks=4_000,
+        tasks=5_000,
         slots=8,
         wide=200,
     ),
@@ -83,7 +84,7 @@ PEERS = (
         requires=TASKIQ,
         worker=TASKIQ_WORKER,
         choice="`RedisStreamBroker`, acknowledged when the result is saved (its default), uvloop",
-        tasks=4_000,
+        tasks=5_000,
     ),
     Peer(
         name="taskiq-list",
@@ -91,7 +92,7 @@ PEERS = (
         requires=TASKIQ,
         worker=TASKIQ_WORKER,
         choice="`ListQueueBroker`, which has no acknowledgement, uvloop",
-        tasks=4_000,
+        tasks=8_000,
         once=True,
         variables={"BENCH_BROKER": "list"},
     ),
@@ -100,28 +101,29 @@ PEERS = (
         requires=("arq==0.28.0", *DRIVER[1:], *LOOP),
         worker=("-m", "arq", "peers.arq_peer.WorkerSettings", "--custom-log-dict", "peers.arq_peer.LOGGING"),
         choice="its only mode; the queue polled every 10 ms, not every 500; uvloop",
-        tasks=1_500,
+        tasks=4_000,
     ),
     Peer(
         name="saq",
         requires=("saq[redis]==0.26.4", "typing-extensions==4.16.0", "hiredis==3.5.0", *LOOP),
         worker=("-m", "saq", "peers.saq_peer.settings", "--quiet"),
         choice="`retries=3`, without which a swept job is given up; uvloop",
-        tasks=2_000,
+        tasks=4_000,
     ),
     Peer(
         name="streaq",
         requires=("streaq==7.2.0", *LOOP),
         worker=("-m", "streaq", "run", "peers.streaq_peer:worker"),
         choice="its defaults, `silent` (no line of log for each task), uvloop",
-        tasks=1_500,
+        tasks=3_000,
     ),
     Peer(
         name="rq",
         requires=("rq==3.0.0", *DRIVER),
         worker=RQ,
-        choice="`Retry(max=3)`; its default worker, which forks for each job",
-        tasks=150,
+        choice="`Retry(max=3)`; its default worker, which forks for each job; results kept, for that is cheaper",
+        skips=("chord", "chords", "chain"),
+        tasks=100,
         slots=1,
         wide=1,
     ),
@@ -141,7 +143,7 @@ PEERS = (
         requires=("huey==3.5.4", *DRIVER),
         worker=("-m", "huey.bin.huey_consumer", "peers.huey_peer.huey", "--workers={slots}", "--quiet"),
         choice="its defaults: one thread, and 200 to wait; a task is popped before it runs",
-        tasks=4_000,
+        tasks=12_000,
         slots=1,
         wide=200,
         once=True,
@@ -152,6 +154,6 @@ PEERS = (
         requires=("pydocket==0.27.0", *DRIVER, *LOOP),
         worker=("-m", "peers.docket_peer"),
         choice="`Worker.run_forever`, its defaults, uvloop; without results `execution_ttl=0`",
-        tasks=2_000,
+        tasks=4_000,
     ),
 )
