@@ -34,9 +34,7 @@ async def opened() -> AsyncIterator[None]:
 
 
 async def serve() -> None:
-    async with opened(), Worker(
-        docket, concurrency=SLOTS, minimum_check_interval=timedelta(milliseconds=10)
-    ) as worker:
+    async with opened(), Worker(docket, concurrency=SLOTS, minimum_check_interval=timedelta(milliseconds=10)) as worker:
         await worker.run_forever()
 
 
@@ -58,7 +56,6 @@ async def roundtrip(count: int) -> None:
         with lap():
             execution = await docket.add(noop)(number)
             assert await execution.get_result(timeout=timedelta(seconds=PATIENCE)) == number
-
 
 
 if __name__ == "__main__":

@@ -71,18 +71,15 @@ def figures(results: Results) -> Iterator[Figure]:
 
 
 def ratios(results: Results, line: Line, cpu: float) -> Iterator[Figure]:
-    """Ours to the best peer, or the one that the target names; the best of all peers stands in a note."""
-    leader = best(results, line)
-    if leader is None:
-        return
-    other = line.against or leader
-    if found := ratio(results, line, other):
-        if line.aim_against:
-            note = f"{aim(line.aim, ratio(results, line, line.aim_against))} of {line.aim_against}"
-        else:
-            note = aim(line.aim, found)
-        note += f"; the best is {title_of(leader)}" if line.against else ""
-        yield Figure(f"redis / {title_of(other)}: {line.title}", "x", found, cpu, line.floor, note)
+    """Ours to the one that the target names, else to the best, and to the best that runs tasks at least once."""
+    leaders = [best(results, line), best(results, line, at_least_once=True)]
+    for other in dict.fromkeys([line.against] if line.against else leaders):
+        if other and (found := ratio(results, line, other)):
+            further = ratio(results, line, line.aim_against) if line.aim_against else found
+            note = aim(line.aim, further) + (f" of {line.aim_against}" if line.aim_against else "")
+            if line.against and leaders[0]:
+                note += f"; the best is {title_of(leaders[0])}"
+            yield Figure(f"redis / {title_of(other)}: {line.title}", "x", found, cpu, line.floor, note)
 
 
 def ratio(results: Results, line: Line, peer: str) -> list[float]:
@@ -105,9 +102,10 @@ def aim(wanted: str, values: Sequence[float]) -> str:
     return f"aim {wanted}: {'reached' if reached else 'no'}"
 
 
-def best(results: Results, line: Line) -> str | None:
+def best(results: Results, line: Line, *, at_least_once: bool = False) -> str | None:
     """The peer with the best median."""
-    medians = {peer.name: middle(results, peer.name, line) for peer in PEERS}
+    peers = [peer for peer in PEERS if not (peer.once and at_least_once)]
+    medians = {peer.name: middle(results, peer.name, line) for peer in peers}
     known = {name: value for name, value in medians.items() if value is not None}
     choose = max if line.more else min
     return choose(known, key=lambda name: known[name]) if known else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from peers.lines import LINES, Line, Results, best, middle, taken
+from peers.running import REST
 from peers.stages import Row, Size
 from peers.table import MOTET, PEERS, Peer
 
@@ -37,7 +38,7 @@ How each is run:
 What is measured:
 
 * **drain**: {size.share:.0%} of the tasks named above, enqueued in bulk before a worker is there. CPU counts from the
-  first task that runs to {0.3} s after the last, so it has the acknowledgements and not the start.
+  first task that runs to {REST} s after the last, so it has the acknowledgements and not the start.
 * **one by one**, **in bulk**: {size.calls:,} awaited calls; the tasks of a drain by the call for many, or where there
   is none, 100 calls at a time (async) or one after another. Per CPU second of the client.
 * **round trip**: {size.trips} calls, each waited for. Clients that poll look every millisecond.
@@ -94,7 +95,7 @@ def costs(results: Results) -> Cell:
         return " + ".join(number(each(runs, who)) for who in (line.who, "server")) if runs else ""
 
     def each(runs: Sequence[Row], who: str) -> float:
-        return median(run[who] / run["count"] * 1e6 for run in runs)
+        return float(median(run[who] / run["count"] * 1e6 for run in runs))
 
     return cell
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from measuring import environment, pss_mib
-
 from peers.environments import python_of
 from peers.server import Server
 from peers.table import Peer
@@ -153,5 +152,3 @@ def end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import random
+import re
 import socket
 import subprocess
 import tempfile
@@ -32,8 +33,8 @@ class Server:
             return connection.recv(4096).decode()
 
     def version(self) -> str:
-        lines = dict(line.partition(":")[::2] for line in self.ask("INFO", "server").splitlines())
-        return f"Valkey {lines['valkey_version']}" if "valkey_version" in lines else f"Redis {lines['redis_version']}"
+        found = dict(re.findall(r"^(valkey|redis)_version:(\S+)", self.ask("INFO", "server"), re.MULTILINE))
+        return f"Valkey {found['valkey']}" if "valkey" in found else f"Redis {found['redis']}"
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ A client is a function of numbers, called by call.py.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
 import os
 import statistics
@@ -89,19 +90,15 @@ def median_lap() -> dict[str, float]:
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's, where it is installed."""
-    try:
-        import uvloop
-    except ModuleNotFoundError:
+    if importlib.util.find_spec("uvloop") is None:
         return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
     return factory
 
 
 def use_uvloop() -> None:
     """Have a worker that makes its own loop make uvloop's."""
-    import uvloop
-
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop_policy(importlib.import_module("uvloop").EventLoopPolicy())
 
 
 async def in_batches(count: int, call: Callable[[int], Any], size: int = 100) -> None:

@@ -73,10 +73,11 @@ PEERS = (
         name="dramatiq",
         requires=("dramatiq==2.2.1", *DRIVER),
         worker=("-m", "dramatiq", "peers.dramatiq_peer", "--processes=1", "--threads={slots}", "--skip-logging"),
-        choice="its defaults: 8 threads, acknowledged when done",
+        choice="8 threads, acknowledged when done, its defaults; `dramatiq_queue_prefetch=100`, not 16",
         tasks=5_000,
         slots=8,
         wide=200,
+        variables={"dramatiq_queue_prefetch": "100"},
     ),
     Peer(
         name="taskiq-stream",
@@ -116,6 +117,7 @@ PEERS = (
         worker=("-m", "streaq", "run", "peers.streaq_peer:worker"),
         choice="its defaults, `silent` (no line of log for each task), uvloop",
         tasks=3_000,
+        slots=16,
     ),
     Peer(
         name="rq",
