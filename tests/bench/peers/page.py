@@ -18,8 +18,9 @@ def as_section(results: Results, size: Size, server: str) -> str:
     """Write the section of the page."""
     return f"""{HEADING}
 
-One {server} on this machine, nothing kept on disk; one worker process of each library. Medians of {size.runs} runs, in
-turn with the others; an asterisk marks what runs a task at most once. In bold the best peer of each column.
+One {server} on this machine, nothing kept on disk; one worker process of each library. Medians of {size.runs} run(s), the
+libraries taking turns; an asterisk marks what runs a task at most once. In bold the best peer of each
+column.
 
 {markdown(results, medians(results))}
 
@@ -60,7 +61,7 @@ def as_text(results: Results) -> str:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)
         parts.append("\n".join((f"{name}:", *lines)))
-    return "\n\n".join((*parts, *reasons(results)))
+    return "\n\n".join((*parts, "\n".join(reasons(results))))
 
 
 def markdown(results: Results, cell: Cell) -> str:
@@ -125,8 +126,11 @@ def choices(results: Results) -> Iterator[str]:
 def reasons(results: Results) -> Iterator[str]:
     """Say what was not measured, except for what a library does not have."""
     for peer in shown(results):
-        texts = {(row, text) for run in results[peer.name] for row, text in run.items() if isinstance(text, str)}
-        yield from sorted(f"* {peer.name}, {row}: not measured: {text}" for row, text in texts if text != "has none")
+        rows: dict[str, dict[str, None]] = {}
+        for row, text in (item for run in results[peer.name] for item in run.items()):
+            if isinstance(text, str) and text != "has none":
+                rows.setdefault(text, {})[row] = None
+        yield from (f"* not measured: {peer.name}, {', '.join(of)}: {text}" for text, of in rows.items())
 
 
 def shown(results: Results) -> list[Peer]:

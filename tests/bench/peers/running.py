@@ -76,7 +76,7 @@ class Bench:
             )
         except subprocess.TimeoutExpired:
             raise NotMeasured(f"{arguments[0]} took longer than {PATIENCE:.0f} s") from None
-        if done.returncode:
+        if done.returncode or not done.stdout:
             raise NotMeasured(f"{arguments[0]} failed: {last_line(done.stderr)}")
         took = json.loads(done.stdout.splitlines()[-1])
         if "missing" in took:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from peers.environments import python_of
 from peers.running import REST, Bench, NotMeasured, Worker, cpu_of
 from peers.server import Server
 from peers.table import Peer
@@ -40,15 +41,18 @@ SMALL = Size(runs=1, share=0.3, calls=500, trips=50, width=200, chords=30, chain
 def sections(peer: Peer, server: Server, url: str, size: Size, chosen: Callable[[str], bool]) -> Rows:
     """Take a peer through the chosen sections."""
     rows: Rows = {}
-    for name, stage in STAGES.items():
-        if not chosen(name):
-            continue
+    names = [name for name in STAGES if chosen(name)]
+    try:
+        python_of(peer)
+    except RuntimeError as error:
+        return {row: str(error) for name in names for row in ROWS[name]}
+    for name in names:
         bench = Bench(peer, server, url, name, results=name in ("results", "latencies"))
         server.ask("FLUSHALL")
         try:
-            for row, figures in stage(bench, size):
+            for row, figures in STAGES[name](bench, size):
                 rows[row] = figures
-        except (NotMeasured, RuntimeError) as error:
+        except (NotMeasured, OSError, ValueError) as error:
             rows.update({row: str(error) for row in ROWS[name] if row not in rows})
     return rows
 
