@@ -18,9 +18,9 @@ def as_section(results: Results, size: Size, server: str) -> str:
     """Write the section of the page."""
     return f"""{HEADING}
 
-One {server} on this machine, nothing kept on disk; one worker process of each library. Medians of {size.runs} run(s), the
-libraries taking turns; an asterisk marks what runs a task at most once. In bold the best peer of each
-column.
+One {server} on this machine, nothing kept on disk; one worker process of each library. Runs: {size.runs}, the
+libraries taking turns; these are medians. An asterisk marks what runs a task at most once. In bold the best peer of
+each column.
 
 {markdown(results, medians(results))}
 
