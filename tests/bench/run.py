@@ -81,11 +81,13 @@ def kept() -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, *REDIS, []], help="all of them when none is named")
-    parser.add_argument("--quick", action="store_true", help="small and once: to see that it works (< 20 s)")
-    parser.add_argument("--runs", type=int, help=f"runs per figure  [default: {Scale.runs}]")
+    parser.add_argument("--quick", action="store_true", help="small and once: to see that it works (< 40 s)")
+    parser.add_argument("--runs", type=int, help=f"runs per figure  [default: {Scale.runs}; on Redis {Size.runs}]")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
-    parser.add_argument("--peers", action="store_true", help="measure the peers on Redis too (25 minutes; quick: 4)")
+    parser.add_argument(
+        "--peers", action="store_true", help="measure the peers on Redis too (+ 12 minutes; quick: + 2)"
+    )
     names = [peer.name for peer in PEERS]
     parser.add_argument("--only", default="", metavar="A,B", help=f"some of the peers: {', '.join(names)}")
     options = parser.parse_args()

@@ -60,8 +60,9 @@ async def roundtrip(count: int) -> None:
 
 async def chords(width: int, count: int) -> None:
     term = group(noop.s(number) for number in range(width)) | total.s()
-    for handle in await app.submit_many([term] * count):
-        assert await handle.result(PATIENCE) == sum(range(width))
+    handles = await app.submit_many([term] * count)
+    values = await asyncio.gather(*(handle.result(PATIENCE) for handle in handles))
+    assert values == [sum(range(width))] * count
 
 
 async def chains(length: int, count: int) -> None:

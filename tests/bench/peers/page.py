@@ -39,7 +39,8 @@ How each is run:
 What is measured:
 
 * **drain**: {size.share:.0%} of the tasks named above, enqueued in bulk before a worker is there. CPU counts from the
-  first task that runs to {REST} s after the last, so it has the acknowledgements and not the start.
+  first task that runs to {REST} s after the last, so it has the acknowledgements and not the start. Without results
+  `motet` still keeps a mark of each outcome for a while, by which it knows a message that comes twice.
 * **one by one**, **in bulk**: {size.calls:,} awaited calls; the tasks of a drain by the call for many, or where there
   is none, 100 calls at a time (async) or one after another. Per CPU second of the client.
 * **round trip**: {size.trips} calls, each waited for. Clients that poll look every millisecond.
@@ -48,7 +49,7 @@ What is measured:
 * **chain**: {size.chain} tasks, each given the value of the one before (RQ: only started by it).
 * **sleeps**: {size.naps:,} tasks that wait for 50 ms, as many at a time as a worker of this library can be told to do.
 * **start**: from exec of the worker's command, with one task queued, to that task. Memory is that of its largest
-  process; `motet`, dramatiq and taskiq have a small one beside it.
+  process, half a second later; dramatiq, `motet` and taskiq have a parent beside it.
 {chr(10).join(reasons(results))}
 """
 
