@@ -257,7 +257,8 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure. `-- --peers` measures the peers too and prints ratios."""
-    Place(session, "bench").run("python", "tests/bench/run.py", *session.posargs)
+    uv = {"BENCH_UV": str(tools() / "uv")}  # with which it makes an environment for each peer
+    Place(session, "bench").run("python", "tests/bench/run.py", *session.posargs, env=uv)
 
 
 @nox.session
