@@ -41,7 +41,7 @@ class Bell:
                 if self.pipe is None or self.pipe.broken is not None:
                     await self.close()
                     self.pipe = await self.client.own()
-                self.answer = await self.pipe.send("BLPOP", *self.keys, ASK)
+                self.answer = self.pipe.send("BLPOP", *self.keys, ASK)
             except (RedisError, *BROKEN):
                 # Whoever waits asks the server next, and hears there what is wrong.
                 await asyncio.sleep(min(seconds, 0.1))

@@ -148,7 +148,7 @@ class Client:
                 raise said from error
             raise
         try:
-            for answer in [await pipe.send("SCRIPT", "LOAD", script.text) for script in KNOWN.values()]:
+            for answer in [pipe.send("SCRIPT", "LOAD", script.text) for script in KNOWN.values()]:
                 await answer
         except BaseException as error:
             self.failure = error
