@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,13 +11,13 @@ from typing import Any
 import msgspec
 
 from motet.engine.wellformed import check_count, check_each, check_keys, check_program, check_text
-from motet.errors import UsageError
+from motet.errors import MotetError, UsageError
 from motet.message import Key
 from motet.ports import Barrier, Store
 from motet.program import Arrival, Flag, Once, Open, Put
 from motet_redis.client import Client
 from motet_redis.scripts import Script
-from motet_redis.wire import encode, milliseconds, pairs, program, scope, slices
+from motet_redis.wire import SLICE, encode, milliseconds, pairs, program, scope, slices
 
 __all__ = ["RedisStore"]
 
@@ -29,6 +30,8 @@ class RedisStore:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._asked: list[tuple[list[str], asyncio.Future[list[bytes | None]]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def _call(self, op: str, *arguments: Any) -> Any:
         return await self._client.call(STORE, op, encode(arguments))
@@ -47,7 +50,34 @@ class RedisStore:
     async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
         self._client.check()
         check_keys(keys)
-        return [stored for part in slices(keys) for stored in await self._call("get", _flat(part))]
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[bytes | None]] = loop.create_future()
+        self._asked.append((_flat(keys), future))
+        if len(self._asked) == 1:
+            loop.call_soon(self._ask)
+        return await future
+
+    def _ask(self) -> None:
+        """Read in one call what was asked for in one turn of the loop: a batch of messages asks a hundred times."""
+        asked, self._asked = self._asked, []
+        task = asyncio.get_running_loop().create_task(self._read(asked))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read(self, asked: Sequence[tuple[list[str], asyncio.Future[list[bytes | None]]]]) -> None:
+        flat = [part for keys, _ in asked for part in keys]
+        try:
+            found = [stored for part in slices(flat, 2 * SLICE) for stored in await self._call("get", part)]
+        except MotetError as error:
+            for _, future in asked:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        first = 0
+        for keys, future in asked:
+            if not future.done():
+                future.set_result(found[first : first + len(keys) // 2])
+            first += len(keys) // 2
 
     async def drop(self, keys: Sequence[Key]) -> None:
         self._client.check()
