@@ -88,9 +88,8 @@ class RandomIds:
         if known != milliseconds:
             prefix = shorten(milliseconds, 8)
             self._last = milliseconds, prefix
-        a, b, c, d, e, f, g = _seven(os.urandom(14))
-        start, end = PAIRS[a % 3844] + PAIRS[b % 3844] + PAIRS[c % 3844], PAIRS[f % 3844] + PAIRS[g % 3844]
-        return f"{prefix}{start}{PAIRS[d % 3844]}{PAIRS[e % 3844]}{end}"
+        numbers: tuple[int, ...] = _seven(os.urandom(14))
+        return prefix + "".join([PAIRS[number % 3844] for number in numbers])
 
 
 class SystemRng:
