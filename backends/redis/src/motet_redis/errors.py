@@ -111,6 +111,8 @@ def translate(error: BaseException, place: str) -> MotetError:
 def refusal(said: str, place: str, otherwise: Meaning, kind: str = "ResponseError") -> MotetError:
     """Return what to raise for a server's words."""
     start = said[:300]
+    if "[SSL" in start:  # redis-py hides what failed in an error of the connection
+        otherwise = TABLE[ssl.SSLError]
     meanings = (found for word, found in WORDS.items() if start.startswith(word) or f" {word} " in start)
     ours, advice = next(meanings, otherwise)
     return ours(f"{place}: {advice} ({kind}: {start})")
