@@ -183,6 +183,7 @@ async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
     handle = inner.handle_of(run, term)
     options = Options(lease_thread=False, tracebacks=True)
     worker = Worker(backend, inner.registry, options, clock=clock, ids=app.ids, rng=app.rng, app=inner)
+    clock.busy = lambda: worker.active > 0
     applied = Applied(run)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.serve)
