@@ -14,14 +14,12 @@ from motet.conformance import BackendContract
 for module in sorted(Path(__file__).parent.glob("saboteurs_*.py")):
     import_module(module.stem)  # they list themselves
 
+pytestmark = pytest.mark.xdist_group("saboteurs")
+"""One process runs them all: the last tests ask what the others have caught."""
 caught: set[str] = set()
 
 
 @pytest.mark.timeout(120)
-pytestmark = pytest.mark.xdist_group("saboteurs")
-"""One process runs them all: the last tests ask what the others have caught."""
-
-
 @pytest.mark.parametrize("chosen", saboteurs, ids=lambda chosen: chosen.name)
 def test_a_saboteur_is_red_in_its_own_clause_only(chosen: Saboteur) -> None:
     proven = BackendContract.claims()

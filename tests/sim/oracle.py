@@ -256,7 +256,9 @@ class Judge:
             for body in inner
         }
         choices = [(body, term) for body in bodies if (term := instead(body)) is not None]
-        chosen = [each for each in choices if self.ran & set(names(each[1]))] or (choices if len(choices) == 1 else [])
+        # By what ran in its place; or, where that was nothing, by its callbacks.
+        chosen = [each for each in choices if (ran or self.ran) & set(names(each[1]))]
+        chosen = chosen or (choices if len(choices) == 1 else [])
         if len(chosen) != 1:
             if ran or not choices:
                 self.wrong("I5", scene.run, place, f"was replaced {len(choices)} times, and {sorted(ran)} ran")
