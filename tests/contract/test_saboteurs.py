@@ -14,9 +14,8 @@ from motet.conformance import BackendContract
 for module in sorted(Path(__file__).parent.glob("saboteurs_*.py")):
     import_module(module.stem)  # they list themselves
 
-pytestmark = pytest.mark.xdist_group("saboteurs")
-"""One process runs them all: the last tests ask what the others have caught."""
 caught: set[str] = set()
+"""What the tests of this module have caught; with pytest-xdist one process runs them all (`--dist loadscope`)."""
 
 
 @pytest.mark.timeout(120)

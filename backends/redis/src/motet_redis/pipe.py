@@ -20,6 +20,7 @@ from motet_redis.errors import BROKEN
 
 __all__ = ["Pipe"]
 
+packer: Any = hiredis  # its stub does not say what `pack_command` returns
 WAIT = object()
 """What hiredis answers when there is no whole reply yet."""
 
@@ -53,7 +54,7 @@ class Pipe(asyncio.Protocol):
             raise Disconnected(str(self.broken)) from self.broken
         future = self.loop.create_future()
         self.waiting.append(future)
-        self.transport.write(hiredis.pack_command(command))
+        self.transport.write(packer.pack_command(command))
         return future
 
     def data_received(self, data: bytes) -> None:
