@@ -365,13 +365,14 @@ async def test_receive_does_not_read_the_whole_queue(connect: Connect) -> None:
 
 
 async def test_a_closed_backend_says_so_and_its_receivers_end(connect: Connect) -> None:
+    before = set(threading.enumerate())
     async with anyio.create_task_group() as group:
         async with connect() as backend:
             group.start_soon(backend.transport.receive, [LANE], 10, timedelta(seconds=60))
             await anyio.sleep(0.05)
         with pytest.raises(UsageError, match="closed"):
             await backend.store.get([Key("run", "v")])
-    assert not [thread for thread in threading.enumerate() if thread.name == "motet-sqlite"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "motet-sqlite" and thread not in before]
 
 
 FORK = """
