@@ -1,0 +1,187 @@
+"""One connection that any number of callers share: each answer finds its caller by the last token of its subject.
+
+nats-py makes the connection, reads it, and would reconnect by itself; we do not let it: what was asked on a connection
+that broke must be told so at once, and pull requests do not outlive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from nats.aio.client import Client as Connection
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError, Error
+
+from motet_nats.location import Location
+
+__all__ = ["Link"]
+
+Handler = Callable[[Msg | None], None]
+"""Takes each message that comes to an inbox, and None when no more can come."""
+
+PING = 5
+"""Seconds between two looks whether the server lives; two without an answer end the connection."""
+
+
+class Link:
+    """A connection in use. After the first failure it is broken for good, and all who wait are told."""
+
+    def __init__(self) -> None:
+        self.connection: Connection = Connection()
+        self.broken: BaseException | None = None
+        self.said: BaseException | None = None
+        self.inbox: str = ""
+        self.handlers: dict[str, Handler] = {}
+        self.numbers: itertools.count[int] = itertools.count()
+
+    @classmethod
+    async def open(cls, location: Location, server: str, timeout: float) -> Link:
+        """Connect to one server.
+
+        Raises:
+            Error: It refused.
+            OSError: Nobody is there.
+        """
+        link = cls()
+        options: dict[str, Any] = dict(location.options)
+        if (context := location.tls()) is not None:
+            options["tls"] = context
+        await link.connection.connect(
+            [server],
+            allow_reconnect=False,
+            connect_timeout=max(1, round(timeout)),
+            ping_interval=PING,
+            max_outstanding_pings=2,
+            error_cb=link._hears,
+            closed_cb=link._closed,
+            name="motet",
+            pending_size=64 * 1024 * 1024,
+            **options,
+        )
+        try:
+            link.inbox = link.connection.new_inbox()
+            await link.listen(f"{link.inbox}.*", link._dispatch)
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def listen(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
+        """Have a handler called for whatever comes to a subject, for as long as the connection lives."""
+
+        async def take(message: Msg) -> None:
+            handler(message)
+
+        return await self.connection.subscribe(subject, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
+
+    def expect(self, handler: Handler) -> str:
+        """Make an inbox, and return what to forget it by."""
+        self.check()
+        name = str(next(self.numbers))
+        self.handlers[name] = handler
+        return name
+
+    def forget(self, name: str) -> None:
+        """Take nothing more from an inbox."""
+        self.handlers.pop(name, None)
+
+    async def send(self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = "") -> None:
+        """Publish; the answer goes to the inbox of that name.
+
+        Raises:
+            ConnectionClosedError: The connection is broken.
+        """
+        self.check()
+        answer = f"{self.inbox}.{reply}" if reply else ""
+        await self.connection.publish(subject, payload, answer, headers)
+
+    async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+        """Publish, and return the answer.
+
+        Raises:
+            ConnectionClosedError: The connection broke; whether it was done, nobody knows.
+        """
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+        def take(message: Msg | None) -> None:
+            if future.done():
+                return
+            if message is None:
+                future.set_exception(ConnectionClosedError())
+                future.exception()  # whoever has gone away does not miss it
+            else:
+                future.set_result(message)
+
+        name = self.expect(take)
+        try:
+            await self.send(subject, payload, headers, name)
+            return await future
+        finally:
+            self.forget(name)
+
+    async def gather(self, subject: str, payload: bytes) -> list[Msg]:
+        """Publish, and return all answers up to the one that has a status; that one comes last.
+
+        Raises:
+            ConnectionClosedError: The connection broke.
+        """
+        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        name = self.expect(queue.put_nowait)
+        found: list[Msg] = []
+        try:
+            await self.send(subject, payload, reply=name)
+            while not found or not status(found[-1]):
+                message = await queue.get()
+                if message is None:
+                    raise ConnectionClosedError
+                found.append(message)
+        finally:
+            self.forget(name)
+        return found
+
+    def check(self) -> None:
+        """Refuse to use what is broken.
+
+        Raises:
+            ConnectionClosedError: It is.
+        """
+        if self.broken is not None:
+            raise ConnectionClosedError from self.broken
+
+    def _dispatch(self, message: Msg) -> None:
+        handler = self.handlers.get(message.subject.rpartition(".")[2])
+        if handler is not None:
+            handler(message)
+
+    async def _hears(self, error: Exception) -> None:
+        self.said = error
+
+    async def _closed(self) -> None:
+        self.breaks(self.said or ConnectionClosedError())
+
+    def breaks(self, error: BaseException) -> None:
+        """Tell all who wait; nobody can say what was done of what they asked."""
+        if self.broken is not None:
+            return
+        self.broken = error
+        handlers, self.handlers = self.handlers, {}
+        for handler in handlers.values():
+            handler(None)
+
+    async def close(self) -> None:
+        """Hang up."""
+        self.breaks(ConnectionClosedError())
+        with suppress(Error, OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self.connection.close(), 1)
+
+
+def status(message: Msg) -> str:
+    """The status of a message of the server, or nothing: then it is one of a stream."""
+    return (message.headers or {}).get("Status", "")
+
+
