@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -14,7 +15,7 @@ from motet.errors import MotetError
 from motet.options import Lane
 from motet_nats.client import Client, encode
 from motet_nats.errors import BROKEN, ServerError
-from motet_nats.link import Link, status
+from motet_nats.link import Link, Slot, status
 from motet_nats.names import consumer
 from motet_nats.streams import Streams
 
@@ -41,7 +42,7 @@ class Tap:
         self.came: deque[Msg] = deque()
         self.waiting: dict[asyncio.Event, None] = {}
         self.users: int = 0
-        self.open: dict[str, float] = {}
+        self.open: dict[Slot, float] = {}
         self.link: Link | None = None
 
     def armed(self) -> bool:
@@ -50,8 +51,8 @@ class Tap:
             self.open.clear()
             return False
         now = asyncio.get_running_loop().time()
-        for name in [name for name, until in self.open.items() if until < now]:
-            self.close(name)
+        for slot in [slot for slot, until in self.open.items() if until < now]:
+            del self.open[slot]
         return bool(self.open)
 
     async def arm(self) -> None:
@@ -62,13 +63,15 @@ class Tap:
             if link is not self.link:
                 self.open.clear()
                 self.link = link
-            name = link.expect(lambda message: self.take(name, message))
-            self.open[name] = asyncio.get_running_loop().time() + ASK + SLACK
-            await link.send(self.subject, encode({"batch": 1, "expires": round(ASK * 1e9)}), reply=name)
+            slot = await link.slot(_nothing)
+            slot.handler = partial(self.take, link, slot)
+            self.open[slot] = asyncio.get_running_loop().time() + ASK + SLACK
+            await link.send(self.subject, encode({"batch": 1, "expires": round(ASK * 1e9)}), reply=slot.inbox)
 
-    def take(self, name: str, message: Msg | None) -> None:
+    def take(self, link: Link, slot: Slot, message: Msg | None) -> None:
         """Take what came to a pull: a message, or that there will be none."""
-        self.close(name)
+        self.open.pop(slot, None)
+        link.leave(slot)
         if message is not None and not status(message):
             self.keep([message])
         elif message is not None and status(message) == "503":
@@ -88,10 +91,6 @@ class Tap:
             left = list(self.came)
             self.came.clear()
             self.lanes.later(self.lanes.give_back(left))
-
-    def close(self, name: str) -> None:
-        if self.open.pop(name, None) is not None and self.link is not None:
-            self.link.forget(name)
 
     def wake(self) -> None:
         for event in self.waiting:
@@ -135,12 +134,10 @@ class Tap:
                 if (said or len(found) >= size) and not done.done():
                     done.set_result(said)
 
-            name = link.expect(take)
-            try:
-                await link.send(self.subject, request, reply=name)
-                said = await done
-            finally:
-                link.forget(name)
+            slot = await link.slot(take)
+            await link.send(self.subject, request, reply=slot.inbox)
+            said = await done
+            link.leave(slot)
             if said == "503" and not found:
                 raise ServerError(503, "no consumer")
             return found
@@ -211,10 +208,12 @@ class Lanes:
     async def close(self) -> None:
         """Give back what nobody took, if the server answers soon."""
         for tap in self.taps.values():
-            for name in list(tap.open):
-                tap.close(name)
             tap.users = 0
             tap.rest()
             tap.wake()
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=1.0)
+
+
+def _nothing(_: Msg | None) -> None:
+    """Take nothing yet."""

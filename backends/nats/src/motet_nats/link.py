@@ -19,13 +19,27 @@ from nats.errors import ConnectionClosedError, Error
 
 from motet_nats.location import Location
 
-__all__ = ["Link"]
+__all__ = ["Link", "Slot", "status"]
 
 Handler = Callable[[Msg | None], None]
 """Takes each message that comes to an inbox, and None when no more can come."""
 
 PING = 5
 """Seconds between two looks whether the server lives; two without an answer end the connection."""
+
+
+class Slot:
+    """An inbox of its own for one pull at a time: what is pulled comes under the subject that it was stored under."""
+
+    __slots__ = ("handler", "inbox")
+
+    def __init__(self, inbox: str) -> None:
+        self.inbox: str = inbox
+        self.handler: Handler | None = None
+
+    def take(self, message: Msg | None) -> None:
+        if self.handler is not None:
+            self.handler(message)
 
 
 class Link:
@@ -37,6 +51,8 @@ class Link:
         self.said: BaseException | None = None
         self.inbox: str = ""
         self.handlers: dict[str, Handler] = {}
+        self.slots: list[Slot] = []
+        self.free: list[Slot] = []
         self.numbers: itertools.count[int] = itertools.count()
 
     @classmethod
@@ -79,6 +95,24 @@ class Link:
 
         return await self.connection.subscribe(subject, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
 
+    async def slot(self, handler: Handler) -> Slot:
+        """Take a slot, which is given back by `leave` when the server has done with the pull."""
+        self.check()
+        if self.free:
+            slot = self.free.pop()
+        else:
+            slot = Slot(self.connection.new_inbox())
+            self.slots.append(slot)
+            slot.handler = handler
+            await self.listen(slot.inbox, slot.take)
+        slot.handler = handler
+        return slot
+
+    def leave(self, slot: Slot) -> None:
+        """Give a slot back."""
+        slot.handler = None
+        self.free.append(slot)
+
     def expect(self, handler: Handler) -> str:
         """Make an inbox, and return what to forget it by."""
         self.check()
@@ -97,8 +131,7 @@ class Link:
             ConnectionClosedError: The connection is broken.
         """
         self.check()
-        answer = f"{self.inbox}.{reply}" if reply else ""
-        await self.connection.publish(subject, payload, answer, headers)
+        await self.connection.publish(subject, payload, reply, headers)
 
     async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
         """Publish, and return the answer.
@@ -119,7 +152,7 @@ class Link:
 
         name = self.expect(take)
         try:
-            await self.send(subject, payload, headers, name)
+            await self.send(subject, payload, headers, f"{self.inbox}.{name}")
             return await future
         finally:
             self.forget(name)
@@ -134,7 +167,7 @@ class Link:
         name = self.expect(queue.put_nowait)
         found: list[Msg] = []
         try:
-            await self.send(subject, payload, reply=name)
+            await self.send(subject, payload, reply=f"{self.inbox}.{name}")
             while not found or not status(found[-1]):
                 message = await queue.get()
                 if message is None:
@@ -172,6 +205,8 @@ class Link:
         handlers, self.handlers = self.handlers, {}
         for handler in handlers.values():
             handler(None)
+        for slot in self.slots:
+            slot.take(None)
 
     async def close(self) -> None:
         """Hang up."""
