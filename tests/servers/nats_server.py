@@ -70,7 +70,12 @@ class NatsServer(RunningServer):
     """A server of our own. Its folder is made within `folder`; `settings` are lines of its configuration."""
 
     def __init__(
-        self, program: str | Path, folder: str | Path | None = None, *, settings: Sequence[str] = (), jetstream: bool = True
+        self,
+        program: str | Path,
+        folder: str | Path | None = None,
+        *,
+        settings: Sequence[str] = (),
+        jetstream: bool = True,
     ) -> None:
         super().__init__("")
         self.program = str(program)

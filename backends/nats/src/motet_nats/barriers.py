@@ -1,4 +1,4 @@
-"""Barriers: what has arrived is counted by the server, in the subjects. A slot arrives once, with its first failures."""
+"""Barriers: the server counts what has arrived, by subjects. A slot arrives once, with its first failures."""
 
 from __future__ import annotations
 

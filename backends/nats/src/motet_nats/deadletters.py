@@ -89,7 +89,8 @@ class NatsDeadLetters:
     async def get(self, ids: Sequence[str]) -> list[DeadLetter | None]:
         self._records.client.check()
         check_text(*ids)
-        return [entry and entry.state.letter for entry in await together([self._read(name) for name in ids])]
+        found = await together([self._read(name) for name in ids])
+        return [None if entry is None else entry.state.letter for entry in found]
 
     async def _chosen(self, filter: Filter) -> list[tuple[Entry, DeadLetter]]:
         """List what a filter chooses, the oldest first."""
@@ -119,7 +120,7 @@ class NatsDeadLetters:
         check_text(*(name for name, _ in replays))
         check_parcels(parcel for _, parcel in replays)
         # Whoever is cancelled after it has claimed a letter still publishes.
-        return await together([asyncio.shield(self._replay(name, parcel)) for name, parcel in replays])
+        return await asyncio.shield(together([self._replay(name, parcel) for name, parcel in replays]))
 
     async def _replay(self, name: str, parcel: Parcel) -> bool:
         while True:

@@ -35,8 +35,7 @@ WORDS = {
     "authentication": TABLE[errors.AuthorizationError],
     "permissions violation": (
         Rejected,
-        "this user may not do that: let it publish to motet.>, $JS.API.> and $JS.ACK.>, and subscribe to motet.> and "
-        "_INBOX.>",
+        "this user may not do that: its publishes and subscriptions need what README.md of motet-nats lists",
     ),
     "tls": (Rejected, "TLS failed: tls:// is for a server that speaks TLS, with a certificate that is trusted"),
     "nkeys": (Rejected, "keys need another package: pip install 'motet-nats[nkeys]'"),
@@ -46,7 +45,10 @@ WORDS = {
 CODES: dict[int, tuple[type[BackendError], str]] = {
     10023: (Unavailable, "the server has no room for more: raise its limits of JetStream, or let workers empty queues"),
     10028: (Unavailable, "the account has no room for more: raise its limits of JetStream"),
-    10047: (Unavailable, "the server has no disk left for JetStream: raise `max_file_store`, or let workers empty queues"),
+    10047: (
+        Unavailable,
+        "the server has no disk left for JetStream: raise `max_file_store`",
+    ),
     10039: (Rejected, "JetStream is not enabled for this account"),
     10076: (Rejected, "JetStream is not enabled: start the server with -js"),
     10052: (Rejected, "the server does not take this configuration of a stream"),
@@ -95,10 +97,10 @@ def translate(error: BaseException, place: str) -> MotetError:
         kind, advice = CODES.get(error.code, (Rejected, "the server refused"))
     else:
         lower = said.lower()
-        kind, advice = next(
-            (found for word, found in WORDS.items() if word in lower),
-            None,
-        ) or next((TABLE[each] for each in type(error).__mro__ if each in TABLE), (Rejected, "it failed"))
+        known: list[tuple[type[BackendError], str]] = [found for word, found in WORDS.items() if word in lower]
+        known += [TABLE[each] for each in type(error).__mro__ if each in TABLE]
+        known.append((Rejected, "it failed"))
+        kind, advice = known[0]
     ours: MotetError = kind(f"{place}: {advice} ({type(error).__name__}: {said[:300]})")
     ours.__cause__ = error
     return ours

@@ -59,9 +59,9 @@ class Finder:
                 count[1] += info["num_ack_pending"]
         await self._count_parked(counts)
         return [
-            QueueInfo(queue, *count, paused=queue in paused)
-            for queue, count in sorted(counts.items())
-            if any(count) or queue in paused
+            QueueInfo(queue, ready, held, parked, queue in paused)
+            for queue, (ready, held, parked) in sorted(counts.items())
+            if ready or held or parked or queue in paused
         ]
 
     async def _count_parked(self, counts: dict[str, list[int]]) -> None:

@@ -108,9 +108,10 @@ class Holding:
     async def _clear(self, held: Held, within: str) -> None:
         """Remove what is left of a message that was brought elsewhere by somebody who died before it was removed."""
         stored = await self.streams.last(self.client.names.messages, within)
-        if stored is not None and stored.sequence > held.sequence and stored.subject != held.subject:
-            if read_letter(stored.data).nonce == held.letter.nonce:
-                await self.streams.delete(self.client.names.messages, held.sequence)
+        if stored is None or stored.sequence <= held.sequence or stored.subject == held.subject:
+            return
+        if read_letter(stored.data).nonce == held.letter.nonce:
+            await self.streams.delete(self.client.names.messages, held.sequence)
 
     async def replace(self, held: Held, subject: str, letter: Letter, headers: dict[str, str] | None = None) -> bool:
         """Bring a message to another subject; False when it is not ours any more."""

@@ -47,6 +47,8 @@ class Link:
 
     def __init__(self) -> None:
         self.connection: Connection = Connection()
+        untyped: Any = self.connection
+        self.subscribe: Any = untyped.subscribe
         self.broken: BaseException | None = None
         self.said: BaseException | None = None
         self.inbox: str = ""
@@ -93,7 +95,8 @@ class Link:
         async def take(message: Msg) -> None:
             handler(message)
 
-        return await self.connection.subscribe(subject, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        made: Subscription = await self.subscribe(subject, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        return made
 
     async def slot(self, handler: Handler) -> Slot:
         """Take a slot, which is given back by `leave` when the server has done with the pull."""
@@ -218,5 +221,3 @@ class Link:
 def status(message: Msg) -> str:
     """The status of a message of the server, or nothing: then it is one of a stream."""
     return (message.headers or {}).get("Status", "")
-
-

@@ -75,7 +75,13 @@ def locate(url: str) -> Location:
     secure = parts.scheme == "tls" or "ca" in query
     pair = query.get("cert", ""), query.get("key", "")
     return Location(
-        name, servers or [f"{parts.scheme}://localhost:{PORT}"], options, int(replicas), secure, query.get("ca", ""), pair
+        name,
+        servers or [f"{parts.scheme}://localhost:{PORT}"],
+        options,
+        int(replicas),
+        secure,
+        query.get("ca", ""),
+        pair,
     )
 
 

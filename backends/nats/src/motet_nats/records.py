@@ -52,9 +52,9 @@ class Records:
             ]
             if all(parts):
                 return Found(stored.sequence, b"".join(part.data for part in parts if part is not None))
-            if (again := await self.streams.last(self.client.names.records, subject)) is not None:
-                if again.sequence == stored.sequence:
-                    return Found(stored.sequence, None)  # its parts were swept, and it will be
+            again = await self.streams.last(self.client.names.records, subject)
+            if again is not None and again.sequence == stored.sequence:
+                return Found(stored.sequence, None)  # its parts were swept, and it will be
 
     def alive(self, stored: Stored) -> Kept | None:
         """Read what is stored, unless its time is over."""

@@ -98,9 +98,7 @@ class NatsSchedules:
         # Whoever is cancelled after the write that decides still publishes.
         return await asyncio.shield(self._fire(name, due, following, fired))
 
-    async def _fire(
-        self, name: str, due: datetime, following: datetime | None, fired: tuple[Fired, ...]
-    ) -> bool:
+    async def _fire(self, name: str, due: datetime, following: datetime | None, fired: tuple[Fired, ...]) -> bool:
         while True:
             sequence, state = await self._read(name)
             if state is None or state.paused or state.due != due:

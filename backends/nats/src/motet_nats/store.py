@@ -1,7 +1,7 @@
 """Port S on JetStream.
 
-`k.o.<run>.<name>` is a record, but `k.r.<run>` the one called `r`; `k.c.<run>.<name>` a counter; `k.v.<run>.*` are parts
-of large values; `k.b.<run>.<name>.s.*` is a barrier, and `k.b.<run>.<name>.a.<slot>.<failed>` one that has arrived.
+`k.o.<run>.<name>` is a record, but `k.r.<run>` the one called `r`; `k.c.<run>.<name>` a counter; `k.v.<run>.*` are
+parts of large values; `k.b.<run>.<name>.s.*` is a barrier, `k.b.<run>.<name>.a.<slot>.<failed>` what has arrived there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from motet.program import Arrival, Flag, Once, Open, Put
 from motet_nats.barriers import Barriers
 from motet_nats.client import Client
 from motet_nats.gathering import together
-from motet_nats.names import plain, token
+from motet_nats.names import plain
 from motet_nats.records import Records
 from motet_nats.streams import Stored, Streams
 from motet_nats.wire import pack
@@ -158,11 +158,13 @@ class NatsStore:
         while top > 0 and len(found) < limit:
             first = max(1, top - size + 1)
             part = await self.streams.scan(stream, f"{self._names.kept}.r.*", first, last=top)
-            for stored in reversed(part[-(limit - len(found)) :]):
-                if (value := (await self.records.read(stored.subject)).value) is not None:
-                    found.append((plain(stored.subject.rpartition(".")[2]), value))
+            values = await together([self.records.read(each.subject) for each in part])
+            named = [
+                (plain(each.subject.rpartition(".")[2]), read.value) for each, read in zip(part, values, strict=True)
+            ]
+            found += [(run, value) for run, value in reversed(named) if value is not None]
             top, size = first - 1, size * 4
-        return found
+        return found[:limit]
 
 
 _: type[Store] = NatsStore

@@ -178,7 +178,11 @@ class Streams:
                 "allow_msg_schedules": True,
             }
         )
-        news = {"src": f"{names.kept}.o.*.*", "dest": f"{names.news}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}", "headers_only": True}
+        news = {
+            "src": f"{names.kept}.o.*.*",
+            "dest": f"{names.news}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}",
+            "headers_only": True,
+        }
         await self._made(
             {**common, "name": names.records, "subjects": [f"{names.kept}.>"], "retention": "limits", "republish": news}
         )
@@ -224,5 +228,3 @@ def _stored(message: Any) -> Stored:
 def seconds(ttl: timedelta) -> str:
     """A time to live in whole seconds, which is all that the server knows; never shorter."""
     return f"{max(1, -int(-ttl.total_seconds() // 1))}s"
-
-
