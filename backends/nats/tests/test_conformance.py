@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import ClassVar
 
 import anyio
@@ -19,11 +20,12 @@ from motet_nats import open as open_nats
 class TestNats(BackendContract):
     server: ClassVar[RunningServer]
 
-    @pytest.fixture(autouse=True, scope="class")
+    @pytest.fixture(autouse=True)
     @classmethod
-    def _server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    def _server(cls, tmp_path: Path) -> Iterator[None]:
+        """A server for each test: each lane has a consumer, and a test has lanes of its own, thousands in all."""
         try:
-            made = server_for(tmp_path_factory.mktemp("nats"))
+            made = server_for(tmp_path)
         except NoServer as none:
             missing.skip("nats", none)
         with made as cls.server:

@@ -7,7 +7,6 @@ import itertools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -66,6 +65,7 @@ class Client:
         self.ready: Callable[[Link], Awaitable[None]] | None = None
         """What is done first on each new connection."""
         self.turn: int = 0
+        self.hanging_up: set[asyncio.Task[None]] = set()
 
     def check(self) -> None:
         """Refuse a client that was closed (B4).
@@ -120,7 +120,7 @@ class Client:
         except TimeoutError as error:
             if link is not None and not isinstance(self.failure, NoRespondersError | ServerError):
                 link.breaks(error)  # half open, or stuck: nobody should wait behind it
-                _in_background(link.close())
+                self.hang_up(link)
             raise self.unanswered() from self.failure
         except BROKEN as error:
             raise translate(error, self.location.name) from error
@@ -215,7 +215,7 @@ class Client:
                 self.check()
                 if self.link is not None:
                     broken, self.link = self.link, None
-                    _in_background(broken.close())
+                    self.hang_up(broken)
                 await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
                 attempt += 1
                 try:
@@ -256,7 +256,15 @@ class Client:
         """Hang up, and refuse whatever comes."""
         self.closed = True
         if self.link is not None:
-            await self.link.close()
+            self.hang_up(self.link)
+        if self.hanging_up:
+            await asyncio.wait(self.hanging_up)
+
+    def hang_up(self, link: Link) -> None:
+        """Close a connection; nobody waits for that but the end."""
+        task = asyncio.get_running_loop().create_task(link.close())
+        self.hanging_up.add(task)
+        task.add_done_callback(self.hanging_up.discard)
 
 
 def _answer(message: Msg) -> dict[str, Any]:
@@ -265,16 +273,3 @@ def _answer(message: Msg) -> dict[str, Any]:
         code, said = int(error.get("err_code", 0)), str(error.get("description", ""))
         raise (Mismatch if code in MISMATCH else ServerError)(code, said)
     return answer
-
-
-_tasks: set[asyncio.Task[Any]] = set()
-
-
-def _in_background(work: Any) -> None:
-    async def quietly() -> None:
-        with suppress(*BROKEN):
-            await work
-
-    task = asyncio.get_running_loop().create_task(quietly())
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)

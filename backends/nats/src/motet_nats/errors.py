@@ -30,7 +30,7 @@ TABLE: dict[type[BaseException], tuple[type[BackendError], str]] = {
     errors.Error: (Unavailable, "the connection failed"),
 }
 
-WORDS = {
+WORDS: dict[str, tuple[type[BackendError], str]] = {
     "authorization violation": TABLE[errors.AuthorizationError],
     "authentication": TABLE[errors.AuthorizationError],
     "permissions violation": (
@@ -44,6 +44,10 @@ WORDS = {
 
 CODES: dict[int, tuple[type[BackendError], str]] = {
     10023: (Unavailable, "the server has no room for more: raise its limits of JetStream, or let workers empty queues"),
+    10026: (
+        Rejected,
+        "the server allows no more consumers, and each lane needs one: raise its limit, or use fewer queues",
+    ),
     10028: (Unavailable, "the account has no room for more: raise its limits of JetStream"),
     10047: (
         Unavailable,

@@ -15,6 +15,7 @@ from motet.errors import MotetError
 from motet.options import Lane
 from motet_nats.client import Client, encode
 from motet_nats.errors import BROKEN, ServerError
+from motet_nats.gathering import together
 from motet_nats.link import Link, Slot, status
 from motet_nats.names import consumer
 from motet_nats.streams import Streams
@@ -158,6 +159,7 @@ class Lanes:
         self.client = client
         self.streams = streams
         self.known: set[Lane] = set()
+        self.making: asyncio.Lock = asyncio.Lock()
         self.taps: dict[Lane, Tap] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
         self.give_back: GiveBack
@@ -171,10 +173,12 @@ class Lanes:
 
     async def know(self, lanes: Sequence[Lane]) -> None:
         """See to it that lanes have consumers: whoever publishes first makes them."""
-        for lane in lanes:
-            if lane not in self.known:
-                await self.make(lane)
-                self.known.add(lane)
+        if all(lane in self.known for lane in lanes):
+            return
+        async with self.making:
+            new = [lane for lane in lanes if lane not in self.known]
+            await together([self.make(lane) for lane in new])
+            self.known.update(new)
 
     async def make(self, lane: Lane) -> None:
         """Make the consumer of a lane; it is left as it is when it is there."""

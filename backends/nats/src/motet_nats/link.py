@@ -69,23 +69,25 @@ class Link:
         options: dict[str, Any] = dict(location.options)
         if (context := location.tls()) is not None:
             options["tls"] = context
-        await link.connection.connect(
-            [server],
-            allow_reconnect=False,
-            connect_timeout=max(1, round(timeout)),
-            ping_interval=PING,
-            max_outstanding_pings=2,
-            error_cb=link._hears,
-            closed_cb=link._closed,
-            name="motet",
-            pending_size=64 * 1024 * 1024,
-            **options,
-        )
         try:
+            await link.connection.connect(
+                [server],
+                allow_reconnect=False,
+                connect_timeout=max(1, round(timeout)),
+                ping_interval=PING,
+                max_outstanding_pings=2,
+                error_cb=link._hears,
+                closed_cb=link._closed,
+                name="motet",
+                pending_size=64 * 1024 * 1024,
+                **options,
+            )
             link.inbox = link.connection.new_inbox()
             await link.listen(f"{link.inbox}.*", link._dispatch)
-        except BaseException:
-            await link.close()
+        except BaseException as error:
+            # Nothing is awaited: it may be that our time is over.
+            link.breaks(error)
+            link.abort()
             raise
         return link
 
@@ -216,6 +218,14 @@ class Link:
         self.breaks(ConnectionClosedError())
         with suppress(Error, OSError, asyncio.TimeoutError):
             await asyncio.wait_for(self.connection.close(), 1)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the socket: nats-py leaves it open when it is stopped on its way, or the other side is silent."""
+        untyped: Any = self.connection
+        writer = getattr(getattr(untyped, "_transport", None), "_bare_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
 
 def status(message: Msg) -> str:
