@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from motet.failpoints import hit
 from motet.message import Parcel
 from motet.options import Lane
 from motet.ports import Admission, Rule
@@ -120,7 +121,9 @@ class Keys:
         until = now + max(1, round(admission.window.total_seconds() * 1000))
         waiting = Waiting(parcel.lane, parcel.body, parcel.due, parcel.suspect)
         new = State(parcel.id, until, now, waiting=waiting, lost=lost)
-        await self._finish(admission.key, await self.write(admission.key, new, sequence), new, parcel.suspect)
+        written = await self.write(admission.key, new, sequence)
+        hit("after_claim")
+        await self._finish(admission.key, written, new, parcel.suspect)
 
     async def _replaceable(self, state: State, rule: Rule) -> bool:
         """Say whether what stands for a key waits still, so that it can lose its place."""

@@ -26,11 +26,12 @@ from motet_nats.records import Records
 from motet_nats.streams import Streams
 from motet_nats.wire import Letter, pack, read_letter
 
-__all__ = ["Held", "Holding", "sequence_of"]
+__all__ = ["Held", "Holding", "delivered", "sequence_of"]
 
 STRIKES = timedelta(days=30)
 """How long the crashes of a message are remembered after the last one."""
 MANY = 10_000
+TIMED = "Motet-Timed"
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +41,8 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     sequence: int
     subject: str
     letter: Letter
+    timed: bool = False
+    """It came through a timer, and whoever delivers it looks whether it was taken back."""
 
 
 class Holding:
@@ -101,7 +104,10 @@ class Holding:
         )
         within = f"{self.client.names.of_id(letter.id)}.>"
         try:
-            await self.client.publish(held.subject, pack(letter), expect=held.sequence, within=within, once=True)
+            headers = {TIMED: "1"} if held.timed else None
+            await self.client.publish(
+                held.subject, pack(letter), expect=held.sequence, within=within, headers=headers, once=True
+            )
         except Mismatch:
             await self._clear(held, within)
 
@@ -113,28 +119,26 @@ class Holding:
         if read_letter(stored.data).nonce == held.letter.nonce:
             await self.streams.delete(self.client.names.messages, held.sequence)
 
-    async def replace(self, held: Held, subject: str, letter: Letter, headers: dict[str, str] | None = None) -> bool:
-        """Bring a message to another subject; False when it is not ours any more."""
+    async def replace(self, held: Held, subject: str, letter: Letter, headers: dict[str, str] | None = None) -> int:
+        """Bring a message to another subject, and return its sequence there; 0 when it is not ours any more."""
         self.let_go(held.receipt)
         within = f"{self.client.names.of_id(letter.id)}.>"
         try:
-            await self.client.publish(
+            sequence = await self.client.publish(
                 subject, pack(letter), expect=held.sequence, within=within, headers=headers, once=True
             )
         except Mismatch:
-            return False
+            return 0
         await self.streams.delete(self.client.names.messages, held.sequence)
-        return True
+        return sequence
 
     async def give_back(self, messages: Sequence[Msg]) -> None:
         """Put back what nobody here has seen."""
         await together([self._give_back(message) for message in messages])
 
     async def _give_back(self, message: Msg) -> None:
-        sequence, deliveries = sequence_of(message.reply)
-        await self.pass_on(
-            Held(message.reply, sequence, message.subject, read_letter(message.data)), charged=deliveries - 1
-        )
+        held, deliveries = delivered(message)
+        await self.pass_on(held, charged=deliveries - 1)
 
     async def strike(self, delivery: Delivery, records: Records) -> int:
         """Count a crash of a message (T11)."""
@@ -216,6 +220,13 @@ class Renewer:
 
         asyncio.run_coroutine_threadsafe(end(), self.loop)
         self.thread.join(2)
+
+
+def delivered(message: Msg) -> tuple[Held, int]:
+    """Read what the server has delivered, and how often it has."""
+    sequence, deliveries = sequence_of(message.reply)
+    timed = message.headers is not None and not message.headers.keys().isdisjoint((TIMED, "Nats-Scheduler"))
+    return Held(message.reply, sequence, message.subject, read_letter(message.data), timed), deliveries
 
 
 def sequence_of(receipt: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from motet.engine.wellformed import check_aware, check_count, check_each, check_parcels, check_text
+from motet.failpoints import hit
 from motet.message import Parcel
 from motet.options import Lane
 from motet.ports import Schedule, Schedules
@@ -112,6 +113,7 @@ class NatsSchedules:
                 sequence = await self._records.write(self._subject(name), pack(new), expect=sequence)
             except Mismatch:
                 continue
+            hit("after_fire")
             await self._publish(fired)
             await self._done(sequence, new)
             return True

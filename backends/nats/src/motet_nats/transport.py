@@ -20,13 +20,14 @@ from motet_nats.client import Client
 from motet_nats.errors import Mismatch
 from motet_nats.finder import Finder
 from motet_nats.gathering import together
-from motet_nats.holding import Held, Holding, sequence_of
+from motet_nats.holding import Holding, delivered
 from motet_nats.lanes import Lanes
 from motet_nats.names import lane_of, place
 from motet_nats.pauses import Pauses
+from motet_nats.promoting import BACKSTOP, Promoter, short
 from motet_nats.records import Records
 from motet_nats.streams import Streams
-from motet_nats.wire import Letter, letter_of, pack, read_letter
+from motet_nats.wire import Letter, letter_of, pack
 
 __all__ = ["NatsTransport"]
 
@@ -35,6 +36,7 @@ MOST = 1000
 TOGETHER = 256
 """Publishes, or removals, that are under way at once."""
 SOON = timedelta(milliseconds=1)
+TARGET = "Nats-Schedule-Target"
 
 
 class NatsTransport:
@@ -46,6 +48,7 @@ class NatsTransport:
         self.lanes = Lanes(client, streams)
         self.holding = Holding(client, streams, self.lanes)
         self.lanes.give_back = self.holding.give_back
+        self.promoter = Promoter(client, streams)
         self.pauses = pauses
         self.keys = Keys(self, records)
 
@@ -66,17 +69,27 @@ class NatsTransport:
         within = f"{self.client.names.of_id(parcel.id)}.>"
         subject, headers = self.subject(letter, parcel.lane, parcel.due)
         with suppress(Mismatch):
-            await self.client.publish(subject, pack(letter), expect=0, within=within, headers=headers)
+            sequence = await self.client.publish(subject, pack(letter), expect=0, within=within, headers=headers)
+            self.look_after(letter, subject, headers, sequence, parcel.due)
+
+    def look_after(
+        self, letter: Letter, subject: str, headers: dict[str, str] | None, sequence: int, due: datetime | None
+    ) -> None:
+        """Bring what was parked for a short time into its lane when it is due."""
+        if due is not None and headers is not None and short(due, self.client.settings.clock.now()):
+            self.promoter.promote(letter, subject, headers[TARGET], sequence, due)
 
     def subject(self, letter: Letter, lane: Lane, due: datetime | None) -> tuple[str, dict[str, str] | None]:
         """Say where a letter goes: into its lane, or aside until it is due; then the server brings it there."""
         root = self.client.names.of_id(letter.id)
         target = f"{root}.q.{place(lane)}.{letter.nonce}"
-        if due is None or due <= self.client.settings.clock.now() + SOON:
+        now = self.client.settings.clock.now()
+        if due is None or due <= now + SOON:
             return target, None
         # The server never fires early, but reads microseconds only.
+        due += BACKSTOP if short(due, now) else timedelta()
         at = due.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        headers = {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": target}
+        headers = {"Nats-Schedule": f"@at {at}", TARGET: target}
         return f"{root}.d.{place(lane)}.{letter.nonce}", headers
 
     # Receiving.
@@ -154,15 +167,15 @@ class NatsTransport:
         return [each for each in opened if each is not None]
 
     async def _open(self, message: Msg, lane: Lane) -> Delivery | None:
-        sequence, deliveries = sequence_of(message.reply)
-        letter = read_letter(message.data)
-        held = Held(message.reply, sequence, message.subject, letter)
+        held, deliveries = delivered(message)
+        letter, sequence = held.letter, held.sequence
+        if held.timed and await self._withdrawn(letter):
+            await self.streams.delete(self.client.names.messages, sequence)
+            return None
         if deliveries > 1:
             # It was somebody else's, whose lease is over: from now on it has another sequence, and is nobody's.
             await self.holding.pass_on(held, charged=deliveries - 1)
-            return None
-        if message.headers and "Nats-Scheduler" in message.headers and await self._withdrawn(letter):
-            await self.streams.delete(self.client.names.messages, sequence)
+            hit("after_pass_on")
             return None
         if letter.key and not await self.keys.claim(letter.key, letter.id, sequence):
             await self.streams.delete(self.client.names.messages, sequence)
@@ -218,7 +231,9 @@ class NatsTransport:
             return
         letter = held.letter
         subject, headers = self.subject(letter, delivery.lane, due)
-        await self.holding.replace(held, subject, letter, headers)
+        sequence = await self.holding.replace(held, subject, letter, headers)
+        if sequence:
+            self.look_after(letter, subject, headers, sequence, due)
 
     async def strike(self, delivery: Delivery) -> int:
         self.client.check()
@@ -264,7 +279,7 @@ class NatsTransport:
         if held is None:
             return False
         subject, _ = self.subject(held.letter, there, None)
-        return await self.holding.replace(held, subject, held.letter)
+        return await self.holding.replace(held, subject, held.letter) > 0
 
     async def admit(self, admissions: Sequence[Admission]) -> list[str]:
         self.client.check()
@@ -295,6 +310,7 @@ class NatsTransport:
 
     async def close(self) -> None:
         """Give back what nobody took."""
+        self.promoter.close()
         await self.lanes.close()
         self.holding.close()
 
