@@ -118,7 +118,9 @@ class Client:
                             raise
                         self.failure = link.said or error
         except TimeoutError as error:
-            if link is not None and not isinstance(self.failure, NoRespondersError | ServerError):
+            if link is not None and link.said is not None:
+                self.failure = link.said  # such as that we may not do that
+            elif link is not None and not isinstance(self.failure, NoRespondersError | ServerError):
                 link.breaks(error)  # half open, or stuck: nobody should wait behind it
                 self.hang_up(link)
             raise self.unanswered() from self.failure
@@ -193,7 +195,12 @@ class Client:
             sequence: int = _answer(message)["seq"]
             return sequence
 
-        return await self.keep_asking(call)
+        try:
+            return await self.keep_asking(call)
+        except Mismatch:
+            raise
+        except ServerError as error:
+            raise translate(error, self.location.name) from error
 
     def unanswered(self) -> BackendError:
         """Say that nobody answered, and what was heard last."""

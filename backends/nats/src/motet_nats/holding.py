@@ -16,12 +16,13 @@ from datetime import timedelta
 import msgspec
 from nats.aio.msg import Msg
 
-from motet.errors import Unavailable
+from motet.errors import DecodeError, Unavailable
 from motet.ports import Delivery
 from motet_nats.client import Client
 from motet_nats.errors import Mismatch
 from motet_nats.gathering import together
 from motet_nats.lanes import Lanes
+from motet_nats.names import plain
 from motet_nats.records import Records
 from motet_nats.streams import Streams
 from motet_nats.wire import Letter, pack, read_letter
@@ -226,7 +227,13 @@ def delivered(message: Msg) -> tuple[Held, int]:
     """Read what the server has delivered, and how often it has."""
     sequence, deliveries = sequence_of(message.reply)
     timed = message.headers is not None and not message.headers.keys().isdisjoint((TIMED, "Nats-Scheduler"))
-    return Held(message.reply, sequence, message.subject, read_letter(message.data), timed), deliveries
+    try:
+        letter = read_letter(message.data)
+    except DecodeError:
+        # Somebody else wrote there: it is for the worker to bury it, with the reason.
+        run, rest = message.subject.split(".")[3:5]
+        letter = Letter(0, f"{plain(run)}:{plain(rest)}", "foreign", True, 0, "", message.data)
+    return Held(message.reply, sequence, message.subject, letter, timed), deliveries
 
 
 def sequence_of(receipt: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError, Error
+from nats.errors import ConnectionClosedError, Error, NoServersError, SecureConnWantedError
 
 from motet_nats.location import Location
 
@@ -26,6 +26,19 @@ Handler = Callable[[Msg | None], None]
 
 PING = 5
 """Seconds between two looks whether the server lives; two without an answer end the connection."""
+
+
+class Secret(Connection):
+    """A connection that sends no password, nor anything else, to a server that does not speak TLS.
+
+    nats-py would go on in the clear when a server, or whoever stands between, does not ask for TLS.
+    """
+
+    def _connect_command(self) -> bytes:
+        if not self._server_info.get("tls_required"):
+            raise SecureConnWantedError
+        command: bytes = super()._connect_command()
+        return command
 
 
 class Slot:
@@ -45,8 +58,8 @@ class Slot:
 class Link:
     """A connection in use. After the first failure it is broken for good, and all who wait are told."""
 
-    def __init__(self) -> None:
-        self.connection: Connection = Connection()
+    def __init__(self, *, secure: bool = False) -> None:
+        self.connection: Connection = Secret() if secure else Connection()
         untyped: Any = self.connection
         self.subscribe: Any = untyped.subscribe
         self.broken: BaseException | None = None
@@ -65,7 +78,7 @@ class Link:
             Error: It refused.
             OSError: Nobody is there.
         """
-        link = cls()
+        link = cls(secure=location.secure)
         options: dict[str, Any] = dict(location.options)
         if (context := location.tls()) is not None:
             options["tls"] = context
@@ -73,6 +86,8 @@ class Link:
             await link.connection.connect(
                 [server],
                 allow_reconnect=False,
+                max_reconnect_attempts=1,  # it tries again before it gives up, also without leave to connect again
+                reconnect_time_wait=0,
                 connect_timeout=max(1, round(timeout)),
                 ping_interval=PING,
                 max_outstanding_pings=2,
@@ -84,6 +99,9 @@ class Link:
             )
             link.inbox = link.connection.new_inbox()
             await link.listen(f"{link.inbox}.*", link._dispatch)
+        except NoServersError as error:
+            link.abort()
+            raise link.said or error from error
         except BaseException as error:
             # Nothing is awaited: it may be that our time is over.
             link.breaks(error)
