@@ -27,7 +27,7 @@ log: logging.Logger = logging.getLogger("motet.nats")
 
 FAILPOINTS = register(
     {
-        "after_fetch": "the server has leased messages to this worker, which has not handed them on",
+        "after_fetch": "the server has leased messages to this worker, which has not read the answer",
         "after_pass_on": "a message whose lease was over has a new sequence; whoever put it back has not taken it",
         "after_claim": "the record that decides over a key is written; the parcel is not published",
         "after_fire": "a schedule has moved on; what is due is not published",
