@@ -102,7 +102,7 @@ async def test_c12_an_expander_killed_half_way_has_its_finished_children_look_be
 ) -> None:
     """The second expander publishes all again: what is queued stays one, what has ended comes marked."""
     children = tuple(Parcel(f"run:{number}:r1", LANE, b"") for number in range(4))
-    program = [Once(Key("run", "x.0"), b"expanded"), Publish(children)]
+    program: list[Op] = [Once(Key("run", "x.0"), b"expanded"), Publish(children)]
     await backend.store.put_once([Once(Key("run", "x.0"), b"expanded")])
     await backend.transport.publish(children[:2])
     (ended,) = await take(backend)
