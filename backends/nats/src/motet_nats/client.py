@@ -40,6 +40,8 @@ AGAIN = 0.05
 """Seconds until what a server was too busy for, or does not serve yet, is asked again."""
 HEADERS = 4096
 """Bytes of a message that are not its payload, at most."""
+PATIENCE = 1.5
+"""Seconds after which the same is asked again on the same connection."""
 EXPECT = "Nats-Expected-Last-Subject-Sequence"
 
 T = TypeVar("T")
@@ -104,7 +106,12 @@ class Client:
                     if link is None or link.broken is not None:
                         link = await self.connected()
                     try:
-                        return await call(link)
+                        async with asyncio.timeout(PATIENCE) as patience:
+                            return await call(link)
+                    except TimeoutError:
+                        if not patience.expired():
+                            raise
+                        # A cluster without a leader answers nothing, and does not remember what it was asked.
                     except ServerError as error:
                         if error.code not in BUSY:
                             raise

@@ -69,7 +69,9 @@ class NatsTransport:
         within = f"{self.client.names.of_id(parcel.id)}.>"
         subject, headers = self.subject(letter, parcel.lane, parcel.due)
         with suppress(Mismatch):
-            sequence = await self.client.publish(subject, pack(letter), expect=0, within=within, headers=headers)
+            sequence = await self.client.publish(
+                subject, pack(letter), expect=0, within=within, headers=headers, once=True
+            )
             self.look_after(letter, subject, headers, sequence, parcel.due)
 
     def look_after(
