@@ -116,6 +116,8 @@ nox.options.sessions = ["lint", "types", "contracts", "tests"]
 
 OWN_SESSION = ("docs", "faults", "soak")  # folders of tests/ that `tests` leaves to the session of that name
 FAST = ("tests/unit", "tests/laws")
+BESIDE = ("-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadscope")
+"""So many tests at once: most wait, for a lease or a server. `-n0` or `--pdb` among the arguments undoes it."""
 REPORT = ("-p", "motet.conformance.report", "--conformance-report=.nox/conformance.json")
 
 
@@ -170,7 +172,7 @@ def tests(session: nox.Session) -> None:
         arguments += ["tests", *(folder for folder in folders if (ROOT / folder).exists())]
         arguments += [f"--ignore=tests/{name}" for name in OWN_SESSION]
     place = Place(session, "test")
-    place.pytest(*arguments, *REPORT, env={"MOTET_TEST_BACKENDS": ",".join(chosen)})
+    place.pytest(*BESIDE, *arguments, *REPORT, env={"MOTET_TEST_BACKENDS": ",".join(chosen)})
     if not session.posargs:
         guarantees(place, "--check")
 
@@ -182,7 +184,7 @@ def conformance(session: nox.Session) -> None:
     suites = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("backends/*/tests/test_conformance.py"))
     arguments = [argument for argument in session.posargs if argument != "--matrix"]
     env = servers(place) if "--matrix" in session.posargs else {}
-    place.pytest("tests/contract/test_memory.py", *suites, *REPORT, *arguments, env=env)
+    place.pytest(*BESIDE, "tests/contract/test_memory.py", *suites, *REPORT, *arguments, env=env)
     if not session.posargs:
         guarantees(place)
 
@@ -255,7 +257,8 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure. `-- --peers` measures the peers too and prints ratios."""
-    Place(session, "bench").run("python", "tests/bench/run.py", *session.posargs)
+    uv = {"BENCH_UV": str(tools() / "uv")}  # with which it makes an environment for each peer
+    Place(session, "bench").run("python", "tests/bench/run.py", *session.posargs, env=uv)
 
 
 @nox.session
@@ -339,7 +342,7 @@ def nightly(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Run the tests of all backends on every server we know."""
     place = Place(session, "test")
-    place.pytest("backends", env=servers(place))
+    place.pytest(*BESIDE, "backends", env=servers(place))
 
 
 def on_other(session: nox.Session, python: str) -> None:

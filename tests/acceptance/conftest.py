@@ -29,7 +29,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "redis":
         pytest.importorskip("motet_redis")
         server: RedisServer = request.getfixturevalue("redis")
-        server.clear()
+        server.command("FLUSHALL")
         return server.url
     if request.param == "sqlite":
         pytest.importorskip("motet_sqlite")

@@ -1,11 +1,25 @@
 """Requirements R7 to R12: signatures."""
 
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from motet import ErrorInfo, Motet, Term, UnknownTask, UsageError, chord, group, signature
+from motet import (
+    Context,
+    ErrorInfo,
+    FixedDelay,
+    Motet,
+    Term,
+    UnknownTask,
+    UsageError,
+    chord,
+    group,
+    injected,
+    signature,
+)
 
 
 async def test_r7_a_signature_is_a_mapping_that_json_can_carry_and_that_runs_the_same(app: Motet) -> None:
@@ -47,6 +61,26 @@ async def test_r9_an_immutable_signature_ignores_the_value_before_it(app: Motet)
     async with app, app.worker():
         assert await (await (add.s(1, 1) | add.si(5, 5)).submit()).result(5) == 10
         assert await (await (add.s(1, 1) >> add.si(5, 6)).submit()).result(5) == 11
+
+
+def test_apply_gives_a_function_the_time_that_it_takes(make: Callable[..., Motet]) -> None:
+    """Nothing leaps while a task runs: neither its lease nor its own limit is over before it is."""
+    app = make(lease=0.2)
+
+    @app.task(timeout=5)
+    def slow(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    @app.task(retry_policy=FixedDelay(3600, max_retries=1))
+    async def again(ctx: Context = injected) -> int:
+        if ctx.attempt == 1:
+            raise ValueError
+        return ctx.attempt
+
+    began = time.monotonic()
+    assert group(slow.s(0.5), again.s()).apply().result() == [0.5, 2]
+    assert time.monotonic() - began < 4  # and an hour without work passes at once
 
 
 def test_r10_apply_runs_callbacks_chains_and_chords_here_and_now(app: Motet, calls: list[Any]) -> None:

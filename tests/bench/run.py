@@ -1,4 +1,4 @@
-"""Measure Motet on this machine: `python tests/bench/run.py [--quick] [--json] [--write] [SECTION...]`.
+"""Measure Motet on this machine: `python tests/bench/run.py [--peers] [--quick] [--json] [--write] [SECTION...]`.
 
 Each figure is the median of several runs in fresh processes, with the CPU seconds that one run took. The exit code is 0
 whatever comes out: this is a benchmark, and says where it falls short.
@@ -20,8 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from figures import QUICK, SECTIONS, Figure, Scale
+from peers import lines as comparison
+from peers import page
+from peers.rounds import rounds
+from peers.stages import SMALL, STAGES, Size
+from peers.table import MOTET, PEERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+REDIS = tuple(f"redis-{stage}" for stage in STAGES)
 HEAD = ("figure", "median", "unit", "lowest", "highest", "CPU s", "target", "holds", "note")
 
 
@@ -30,29 +36,65 @@ def main() -> None:
     scale = QUICK if options.quick else Scale(**({"runs": options.runs} if options.runs else {}))
     start = time.monotonic()
     figures: list[Figure] = []
-    for name in options.sections or SECTIONS:
-        if not options.json:
-            print(f"measuring: {name}", file=sys.stderr, flush=True)
+    for name in SECTIONS:
+        if name not in (options.sections or SECTIONS):
+            continue
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
         try:
             figures += SECTIONS[name](scale)
         except RuntimeError as error:
             print(f"{name} was not measured: {error}", file=sys.stderr)
-    machine = describe()
-    print(as_json(machine, figures) if options.json else as_text(machine, figures))
+    results, server, size = redis(options)
+    figures += comparison.figures(results)
+    machine = {**describe(), **({"server": server} if server else {})}
+    print(as_json(machine, figures, results) if options.json else as_text(machine, figures))
+    if not options.json and results:
+        print(f"\n{page.as_text(results)}")
     if options.write:
-        PAGE.write_text(as_page(machine, figures, scale), encoding="utf-8")
+        section = page.as_section(results, size, server) if options.peers and results else kept()
+        PAGE.write_text(as_page(machine, figures, scale) + (section and f"\n{section}"), encoding="utf-8")
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
+
+
+def redis(options: argparse.Namespace) -> tuple[comparison.Results, str, Size]:
+    """Measure ourselves on Redis, and the peers if that is wanted."""
+    size = SMALL if options.quick else Size(**({"runs": options.runs} if options.runs else {}))
+    names = [name for name in REDIS if name in (options.sections or REDIS)]
+    known = {peer.name: peer for peer in PEERS} if options.peers else {}
+    only = [name for name in options.only.split(",") if name] or list(known)
+    peers = [MOTET, *(known[name] for name in only if name != MOTET.name)]
+    if not names:
+        return {}, "", size
+    try:
+        return *rounds(peers, size, lambda stage: f"redis-{stage}" in names), size
+    except RuntimeError as error:
+        print(f"redis was not measured: {error}", file=sys.stderr)
+        return {}, "", size
+
+
+def kept() -> str:
+    """What the page says of the peers, which a run without them leaves as it is."""
+    old = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    return "".join(old.partition(page.HEADING)[1:])
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="all of them when none is named")
-    parser.add_argument("--quick", action="store_true", help="small and once: to see that it works (< 20 s)")
-    parser.add_argument("--runs", type=int, help=f"runs per figure  [default: {Scale.runs}]")
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, *REDIS, []], help="all of them when none is named")
+    parser.add_argument("--quick", action="store_true", help="small and once: to see that it works (< 40 s)")
+    parser.add_argument("--runs", type=int, help=f"runs per figure  [default: {Scale.runs}; on Redis {Size.runs}]")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
-    parser.add_argument("--peers", action="store_true", help="SQLite's peer is measured always; the others' come later")
-    return parser.parse_args()
+    parser.add_argument(
+        "--peers", action="store_true", help="measure the peers on Redis too (+ 12 minutes; quick: + 2)"
+    )
+    names = [peer.name for peer in PEERS]
+    parser.add_argument("--only", default="", metavar="A,B", help=f"some of the peers: {', '.join(names)}")
+    options = parser.parse_args()
+    if unknown := {name for name in options.only.split(",") if name} - {MOTET.name, *names}:
+        parser.error(f"no peer {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+    options.peers = options.peers or bool(options.only)
+    return options
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -135,13 +177,13 @@ def verdict(figures: Iterable[Figure]) -> str:
     )
 
 
-def as_json(machine: dict[str, str], figures: Iterable[Figure]) -> str:
+def as_json(machine: dict[str, str], figures: Iterable[Figure], results: comparison.Results) -> str:
     rows = [
         {"what": f.what, "unit": f.unit, "value": f.value, "runs": list(f.runs), "cpu": f.cpu, "target": f.target}
         | {"holds": f.holds, "note": f.note}
         for f in figures
     ]
-    return json.dumps({"machine": machine, "figures": rows}, indent=2)
+    return json.dumps({"machine": machine, "figures": rows, "redis": results}, indent=2)
 
 
 def as_page(machine: dict[str, str], figures: Sequence[Figure], scale: Scale) -> str:
@@ -172,6 +214,7 @@ What is measured:
 * **group of 100,000**: the client's whole process, interpreter included, submitting from a generator.
 * **worker**: the process that `motet worker` starts, or a script of ten lines with `app.make_worker()` where there is
   no command yet. Start counts from exec, with the message queued before, to the first line of its task.
+* **redis** is explained with its peers, below.
 """
 
 

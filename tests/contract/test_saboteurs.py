@@ -15,6 +15,7 @@ for module in sorted(Path(__file__).parent.glob("saboteurs_*.py")):
     import_module(module.stem)  # they list themselves
 
 caught: set[str] = set()
+"""What the tests of this module have caught; with pytest-xdist one process runs them all (`--dist loadscope`)."""
 
 
 @pytest.mark.timeout(120)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -45,9 +45,18 @@ def others(absent: Mapping[str, str]) -> str:
     return f"python3 noxfile.py -s tests -- --backends={','.join(left)}"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Hear what a process of pytest-xdist has missed."""
+    _missing.update(getattr(node, "workeroutput", {}).get("missing", {}))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Have the run fail."""
-    if _missing and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+    output: Any = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["missing"] = _missing
+    elif _missing and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -113,14 +113,12 @@ class Sentinel(RedisServer):
 
     def primary_port(self) -> int:
         """Return the port of the server that it takes for the primary."""
-        with self.client() as client:
-            _, port = client.sentinel_get_master_addr_by_name(self.name)  #
+        _, port = self.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)
         return int(port)
 
     def replicas(self) -> int:
         """Count the replicas that it has found."""
-        with self.client() as client:
-            return len(client.sentinel_slaves(self.name))  #
+        return len(self.command("SENTINEL", "REPLICAS", self.name))
 
     def _arguments(self) -> tuple[str, ...]:
         file = self.folder / "sentinel.conf"

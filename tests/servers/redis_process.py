@@ -39,11 +39,8 @@ RUN = 'echo "$$" >&0 && exec "$@" </dev/null'
 """Tells the guard who it is, and becomes the server."""
 GUARD = """
 while read -r line; do pid=$line; done
-if [ "${pid:-0}" != 0 ]; then
-    kill -9 "$pid" 2>/dev/null
-    for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-fi
-rm -rf "$1"
+[ "${pid:-0}" = 0 ] || kill -9 "$pid" 2>/dev/null
+for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1"; [ -e "$1" ] || break; sleep 0.1; done
 """
 """Reads who the server is, 0 for nobody, until its input ends, which is when we close it or die.
 
@@ -97,7 +94,7 @@ class RunningServer:
     def command(self, *words: str | int) -> Any:
         """Run one command on a connection of its own."""
         with self.client() as client:
-            return client.execute_command(*words)  #
+            return client.execute_command(*words)
 
     def clear(self) -> None:
         """Forget all data."""

@@ -70,6 +70,8 @@ class Judge:
         self.seen: set[tuple[str, str]] = set()
         self.void = False
         """Whether a call was replaced by one execution and ended by another: both may have started runs of one id."""
+        self.ran = {execution.name for execution in history.executions}
+        """Names of leaves; no two terms share one."""
         self.live = {key.run for key in self.world.decided} | {execution.run for execution in history.executions}
 
     def wrong(self, invariant: str, run: str, place: Place, text: str) -> None:
@@ -254,7 +256,9 @@ class Judge:
             for body in inner
         }
         choices = [(body, term) for body in bodies if (term := instead(body)) is not None]
-        chosen = [each for each in choices if ran & set(names(each[1]))] or (choices if len(choices) == 1 else [])
+        # By what ran in its place; or, where that was nothing, by its callbacks.
+        chosen = [each for each in choices if (ran or self.ran) & set(names(each[1]))]
+        chosen = chosen or (choices if len(choices) == 1 else [])
         if len(chosen) != 1:
             if ran or not choices:
                 self.wrong("I5", scene.run, place, f"was replaced {len(choices)} times, and {sorted(ran)} ran")
@@ -362,9 +366,8 @@ class Judge:
 
     def asked(self, bodies: list[Execution], key: str) -> Execution | None:
         """Of those that may have asked for a run, one whose term it carries out; no two terms share a name."""
-        ran = {execution.name for execution in self.history.executions}
         asking = [body for body in bodies if key in body.spawned]
-        return next((body for body in asking if ran & set(names(body.spawned[key][0]))), None)
+        return next((body for body in asking if self.ran & set(names(body.spawned[key][0]))), None)
 
     def child(self, term: Term[Any, Any], run: str, wanted: bool, scene: Scene) -> None:
         if run not in self.live:

@@ -90,7 +90,7 @@ class Witness(World):
             known = self.decided.setdefault(key, (now, after))
             if known[0] != now and before is None:
                 self.rewrote(key, known[1], after)
-            elif known[1] != after:
+            elif known[1] != after and before != after:  # else it was written again before, which has been looked at
                 self.wrong("I2", f"{key} was written twice, and not the same")
         elif kind == "x.":
             self.closed.setdefault(key, now)

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from motet import Motet, chain, group
@@ -44,6 +46,7 @@ class Shelf:
     async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
         numbers = [int(key.name.rpartition(".")[2]) for key in keys]
         self.read += numbers
+        await anyio.lowlevel.checkpoint()
         return [self.pages[number] for number in numbers]
 
     def plans(self) -> Plans:
@@ -136,15 +139,29 @@ async def test_few_pages_are_kept_and_a_question_may_need_more() -> None:
 
     ops = await plans.ask(plan, lambda known: advance.expand(known, Place("", 0), advance.NO_INPUT, NOON))
 
-    assert len(ops) > KEPT
-    assert len(plan.pages) > KEPT
-    assert sum(len(kept.pages) for kept in plans.kept.values()) <= KEPT
+    assert len(ops) > 64
+    assert sum(len(page.nodes) for page in plan.pages.values()) > KEPT
+    assert sum(len(page.nodes) for kept in plans.kept.values() for page in kept.pages.values()) <= KEPT
+
+
+async def test_messages_of_a_run_that_need_the_same_page_read_it_once() -> None:
+    shelf = Shelf(group(noop.s(n) for n in range(300)))
+    plans = shelf.plans()
+
+    async def ask() -> None:
+        await plans.ask(plans.of("run"), lambda known: known.node(Place("", 3)))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(ask)
+
+    assert shelf.read == [0]
 
 
 async def test_plans_without_pages_are_let_go_too() -> None:
     plans = Shelf(noop.s(1)).plans()
 
-    for number in range(KEPT * 2):
+    for number in range(KEPT + 100):
         plans.of(f"run{number}")
 
     assert len(plans.kept) <= KEPT

@@ -162,6 +162,10 @@ def apply(app: Motet, term: Term[Any, Any]) -> Applied:
     return outcome[0]
 
 
+ENDLESS = timedelta(days=36_500)
+"""The lease of an eager run: there is no other worker, and none that could die."""
+
+
 class OneQueue(Registry):
     """The tasks of an app, all in the queue that the one worker serves."""
 
@@ -177,12 +181,13 @@ async def _applied(app: Motet, term: Term[Any, Any]) -> Applied:
     inner.registry = OneQueue(clock, app.result_ttl)
     inner.registry.definitions = app.registry.definitions
     inner.registry.only_queue = "default"
-    backend = MemoryBackend(World(clock, app.lease))
+    backend = MemoryBackend(World(clock, ENDLESS))
     inner.attach(backend)
     run, _ = await inner.submitter.submit(term, {})
     handle = inner.handle_of(run, term)
     options = Options(lease_thread=False, tracebacks=True)
     worker = Worker(backend, inner.registry, options, clock=clock, ids=app.ids, rng=app.rng, app=inner)
+    clock.busy = lambda: worker.active > 0
     applied = Applied(run)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.serve)

@@ -16,7 +16,7 @@ from motet_redis.scripts import Script
 
 __all__ = ["Bells"]
 
-TRANSPORT = Script.of("messages", "transport")
+TRANSPORT = Script.of("messages", "repeats", "transport")
 ASK = 5
 """Seconds after which the server answers for lack of a token: a connection that is silent for longer is dead."""
 IDLE = 8
@@ -32,6 +32,7 @@ class Bell:
         self.keys: tuple[str, ...] = tuple(f"{client.tag}:k:{lane}" for lane in lanes)
         self.pipe: Pipe | None = None
         self.answer: asyncio.Future[Any] | None = None
+        self.resting: bool = False
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def wait(self, seconds: float) -> None:
@@ -41,7 +42,7 @@ class Bell:
                 if self.pipe is None or self.pipe.broken is not None:
                     await self.close()
                     self.pipe = await self.client.own()
-                self.answer = await self.pipe.send("BLPOP", *self.keys, ASK)
+                self.answer = self.pipe.send("BLPOP", *self.keys, ASK)
             except (RedisError, *BROKEN):
                 # Whoever waits asks the server next, and hears there what is wrong.
                 await asyncio.sleep(min(seconds, 0.1))
@@ -55,12 +56,13 @@ class Bell:
 
     def rest(self) -> None:
         """Nobody waits any more: a token that still comes is for others."""
+        self.resting = True
         if self.answer is not None:
             self.answer.add_done_callback(self._pass_on)
 
     def _pass_on(self, answer: asyncio.Future[Any]) -> None:
-        if answer is not self.answer:
-            return
+        if answer is not self.answer or not self.resting:
+            return  # somebody waits again, and finds it
         self.answer = None
         if answer.cancelled() or answer.exception() is not None or answer.result() is None or self.client.closed:
             return
@@ -73,7 +75,8 @@ class Bell:
             await self.client.call(TRANSPORT, "wake", *self.lanes)
 
     def busy(self) -> None:
-        """Somebody waits again."""
+        """Somebody waits again; that nobody did may be about to be noticed."""
+        self.resting = False
         if self.answer is not None:
             self.answer.remove_done_callback(self._pass_on)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from motet.errors import BackendError, Rejected, Unavailable, UsageError
 from motet.failpoints import register
 from motet.ports import Settings
-from motet_redis.errors import BROKEN, MOVED, translate
+from motet_redis.errors import BROKEN, elsewhere, translate
 from motet_redis.location import Location
 from motet_redis.pipe import Pipe
 from motet_redis.scripts import KNOWN, Script
@@ -68,14 +69,16 @@ class Client:
 
     # Calling.
 
-    async def call(self, script: Script, *arguments: Any) -> Any:
+    async def call(self, script: Script, *arguments: Any, again: Sequence[Any] | None = None) -> Any:
         """Call a script, again and again while the connection breaks or the primary is elsewhere.
+
+        Whoever must know that a call was made before gives other arguments for that case.
 
         Raises:
             Unavailable: There was no answer within the timeout; it may have been done.
             Rejected: The server refused.
         """
-        command = ("EVALSHA", script.digest, 1, self.tag, *arguments)
+        command: tuple[Any, ...] = ("EVALSHA", script.digest, 1, self.tag, *arguments)
         pipe: Pipe | None = None
         last: BaseException | None = None
         try:
@@ -89,12 +92,17 @@ class Client:
                         return await pipe.call(*command)
                     except NoScriptError:
                         await pipe.call("SCRIPT", "LOAD", script.text)
-                    except (*BROKEN, *MOVED) as error:
+                    except (*BROKEN, ResponseError) as error:
+                        away = elsewhere(error)
+                        if isinstance(error, ResponseError) and not away:
+                            raise
                         if self.closed:
                             continue
                         last = error
                         pipe.breaks(error)
-                        if isinstance(error, MOVED):
+                        if again is not None:
+                            command = (*command[:4], *again)
+                        if away:
                             await asyncio.sleep(SETTLING)
         except TimeoutError as error:
             if pipe is not None:
@@ -120,7 +128,7 @@ class Client:
                     await broken.close()
                 await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
                 attempt += 1
-                with suppress(*BROKEN, *MOVED):
+                with suppress(*BROKEN, ResponseError):  # what will not go away is raised as ours
                     self.pipe = await self.connect()
             self.failure = None
             return self.pipe
@@ -140,11 +148,13 @@ class Client:
                 raise said from error
             raise
         try:
-            for answer in [await pipe.send("SCRIPT", "LOAD", script.text) for script in KNOWN.values()]:
+            for answer in [pipe.send("SCRIPT", "LOAD", script.text) for script in KNOWN.values()]:
                 await answer
         except BaseException as error:
             self.failure = error
             await pipe.close()
+            if isinstance(error, ResponseError) and not elsewhere(error):
+                raise translate(error, self.location.name) from error
             raise
         return pipe
 

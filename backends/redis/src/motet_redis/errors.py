@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 from redis import exceptions
 
 from motet.errors import BackendError, MotetError, Rejected, Unavailable
 
-__all__ = ["BROKEN", "MOVED", "refusal", "translate"]
+__all__ = ["BROKEN", "elsewhere", "moved_to", "refusal", "translate"]
 
 BROKEN = (
     exceptions.ConnectionError,
@@ -19,7 +20,12 @@ BROKEN = (
 )
 """What ends a connection. What was asked on it may or may not have been done."""
 
-MOVED = (
+ELSEWHERE = ("READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN")
+"""What a server answers that is not the primary of our keys now: nothing was done, and another one may be by then.
+
+By words: what redis-py makes a class of differs from release to release.
+"""
+CLASSES = (
     exceptions.ReadOnlyError,
     exceptions.MovedError,
     exceptions.AskError,
@@ -27,7 +33,6 @@ MOVED = (
     exceptions.TryAgainError,
     exceptions.MasterDownError,
 )
-"""What a server answers that is not the primary of our keys now: nothing was done, and another one may be by then."""
 
 Meaning = tuple[type[BackendError], str]
 
@@ -61,6 +66,9 @@ TABLE: dict[type[BaseException], Meaning] = {
 WORDS: dict[str, Meaning] = {
     "WRONGTYPE": (Rejected, "somebody else's data is under our keys: choose another namespace or database"),
     "OOM": TABLE[exceptions.OutOfMemoryError],
+    "MOVED": TABLE[exceptions.MovedError],
+    "READONLY": TABLE[exceptions.ReadOnlyError],
+    "CLUSTERDOWN": TABLE[exceptions.ClusterDownError],
     "NOREPLICAS": (Unavailable, "too few replicas are connected (min-replicas-to-write)"),
     "MISCONF": (Unavailable, "the server cannot write to its disk, and refuses changes until it can"),
     "NOAUTH": TABLE[exceptions.AuthenticationError],
@@ -70,6 +78,23 @@ WORDS: dict[str, Meaning] = {
     "UNBLOCKED": (Unavailable, "the server has become a replica"),
 }
 """What an answer begins with, or has in it where a script was told; redis-py has no class for most."""
+
+
+def elsewhere(error: BaseException) -> bool:
+    """Say whether a server answered that it is not the one to ask."""
+    return isinstance(error, CLASSES) or str(error).startswith(ELSEWHERE)
+
+
+def moved_to(error: BaseException) -> tuple[str, int] | None:
+    """Return where a node of a cluster says that a key is; the host is empty when it is the node's own."""
+    there: Any = error
+    if isinstance(error, exceptions.MovedError):
+        return there.host, int(there.port)
+    words = str(error).split()
+    if words[:1] != ["MOVED"]:
+        return None
+    host, _, port = words[2].rpartition(":")
+    return host, int(port)
 
 
 def translate(error: BaseException, place: str) -> MotetError:
@@ -86,6 +111,8 @@ def translate(error: BaseException, place: str) -> MotetError:
 def refusal(said: str, place: str, otherwise: Meaning, kind: str = "ResponseError") -> MotetError:
     """Return what to raise for a server's words."""
     start = said[:300]
+    if "[SSL" in start:  # redis-py hides what failed in an error of the connection
+        otherwise = TABLE[ssl.SSLError]
     meanings = (found for word, found in WORDS.items() if start.startswith(word) or f" {word} " in start)
     ours, advice = next(meanings, otherwise)
     return ours(f"{place}: {advice} ({kind}: {start})")

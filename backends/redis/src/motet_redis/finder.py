@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from motet_redis.bells import TRANSPORT
 from motet_redis.client import Client
 
-__all__ = ["Finder", "receipts"]
+__all__ = ["Finder", "all_receipts"]
 
 PAGE = 500
 """Ids of one script call."""
@@ -42,7 +42,7 @@ class Finder:
                 if place:
                     found[name] = "parked" if place == 2 else "queued"
         if "queued" in found.values():
-            for receipt, _ in await receipts(self.client):
+            for receipt, _ in await all_receipts(self.client):
                 name = receipt.partition("#")[2]
                 if name in found:
                     found[name] = "held"
@@ -60,7 +60,7 @@ class Finder:
                 return found
 
 
-async def receipts(client: Client) -> list[tuple[str, str]]:
+async def all_receipts(client: Client) -> list[tuple[str, str]]:
     """Read who holds what: receipts, and the lanes of their messages; a slice at a time."""
     found: dict[str, str] = {}
     first = 0

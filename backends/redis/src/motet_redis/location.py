@@ -9,9 +9,10 @@ import attrs
 from redis.asyncio import connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from motet.errors import BadBackend
+from motet_redis.errors import moved_to
 
 __all__ = ["Location", "locate"]
 
@@ -71,10 +72,12 @@ class Location:
                 await made.send_command("EXISTS", tag)
                 await made.read_response()
                 await self.learn(made)
-            except MovedError as moved:
+            except ResponseError as refused:
                 await made.disconnect()
-                there: Any = moved
-                address = there.host or address[0], int(there.port)
+                there = moved_to(refused)
+                if there is None:
+                    raise
+                address = there[0] or address[0], there[1]
             except BaseException:
                 await made.disconnect()
                 raise

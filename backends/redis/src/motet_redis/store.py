@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -9,20 +11,17 @@ from typing import Any
 import msgspec
 
 from motet.engine.wellformed import check_count, check_each, check_keys, check_program, check_text
-from motet.errors import UsageError
+from motet.errors import MotetError, UsageError
 from motet.message import Key
 from motet.ports import Barrier, Store
 from motet.program import Arrival, Flag, Once, Open, Put
 from motet_redis.client import Client
 from motet_redis.scripts import Script
-from motet_redis.wire import encode, milliseconds, pairs, program, scope
+from motet_redis.wire import SLICE, encode, milliseconds, pairs, program, scope, slices
 
 __all__ = ["RedisStore"]
 
-STORE = Script.of("messages", "records", "store")
-CHUNK = 250
-"""Records of one script call."""
-
+STORE = Script.of("messages", "records", "repeats", "store")
 _scope = msgspec.msgpack.Decoder(tuple[str, str, int, int])
 
 
@@ -31,6 +30,8 @@ class RedisStore:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._asked: list[tuple[list[str], asyncio.Future[list[bytes | None]]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def _call(self, op: str, *arguments: Any) -> Any:
         return await self._client.call(STORE, op, encode(arguments))
@@ -38,23 +39,50 @@ class RedisStore:
     async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:
         self._client.check()
         check_program(records)
-        return [stored for part in _slices(records) for stored in await self._call("put_once", program(part))]
+        return [stored for part in slices(records) for stored in await self._call("put_once", program(part))]
 
     async def put(self, records: Sequence[Put]) -> None:
         self._client.check()
         check_program(records)
-        for part in _slices(records):
+        for part in slices(records):
             await self._call("put", program(part))
 
     async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
         self._client.check()
         check_keys(keys)
-        return [stored for part in _slices(keys) for stored in await self._call("get", _flat(part))]
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[bytes | None]] = loop.create_future()
+        self._asked.append((_flat(keys), future))
+        if len(self._asked) == 1:
+            loop.call_soon(self._ask)
+        return await future
+
+    def _ask(self) -> None:
+        """Read in one call what was asked for in one turn of the loop: a batch of messages asks a hundred times."""
+        asked, self._asked = self._asked, []
+        task = asyncio.get_running_loop().create_task(self._read(asked))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read(self, asked: Sequence[tuple[list[str], asyncio.Future[list[bytes | None]]]]) -> None:
+        flat = [part for keys, _ in asked for part in keys]
+        try:
+            found = [stored for part in slices(flat, 2 * SLICE) for stored in await self._call("get", part)]
+        except MotetError as error:
+            for _, future in asked:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        first = 0
+        for keys, future in asked:
+            if not future.done():
+                future.set_result(found[first : first + len(keys) // 2])
+            first += len(keys) // 2
 
     async def drop(self, keys: Sequence[Key]) -> None:
         self._client.check()
         check_keys(keys)
-        for part in _slices(keys):
+        for part in slices(keys):
             await self._call("drop", _flat(part))
 
     async def add(self, key: Key, amount: int, ttl: timedelta | None = None) -> int:
@@ -62,13 +90,13 @@ class RedisStore:
         check_keys((key,))
         if type(amount) is not int:
             raise UsageError(f"a counter counts integers, not {amount!r}")
-        total: int = await self._call("add", *key, str(amount), milliseconds(ttl))
+        total: int = await self._call("add", secrets.token_hex(8), *key, str(amount), milliseconds(ttl))
         return total
 
     async def open(self, barriers: Sequence[Open]) -> None:
         self._client.check()
         check_each(barriers, Open)
-        for part in _slices(barriers):
+        for part in slices(barriers):
             await self._call("open", program(part))
 
     async def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
@@ -85,12 +113,13 @@ class RedisStore:
     async def barriers(self, keys: Sequence[Key]) -> list[Barrier | None]:
         self._client.check()
         check_keys(keys)
-        return [_barrier(fields) for part in _slices(keys) for fields in await self._call("barriers", _flat(part))]
+        return [_barrier(fields) for part in slices(keys) for fields in await self._call("barriers", _flat(part))]
 
     async def flag(self, scopes: Sequence[Flag]) -> None:
         self._client.check()
         check_each(scopes, Flag)
-        await self._call("flag", [scope(each) for each in scopes])
+        for part in slices([scope(each) for each in scopes]):
+            await self._call("flag", part)
 
     async def flags(self, since: str | None) -> tuple[str, list[Flag]]:
         self._client.check()
@@ -115,10 +144,6 @@ class RedisStore:
         check_count(limit, "limit")
         found = await self._call("runs", before or "", limit)
         return [(run.decode(), value) for run, value in pairs(found)]
-
-
-def _slices(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[first : first + CHUNK] for first in range(0, len(values), CHUNK)]
 
 
 def _flat(keys: Sequence[Key]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from motet.engine.wellformed import check_text
@@ -9,6 +10,7 @@ from motet.message import Parcel
 from motet.ports import Timers
 from motet_redis.bells import TRANSPORT
 from motet_redis.transport import RedisTransport
+from motet_redis.wire import slices
 
 __all__ = ["RedisTimers"]
 
@@ -26,7 +28,11 @@ class RedisTimers:
         client = self._transport.client
         client.check()
         check_text(*ids)
-        return [gone == 1 for gone in await client.call(TRANSPORT, "cancel", *ids)]
+        return [
+            gone == 1
+            for part in slices(ids)
+            for gone in await client.call(TRANSPORT, "cancel", secrets.token_hex(8), *part)
+        ]
 
 
 _: type[Timers] = RedisTimers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,10 +17,10 @@ from motet.options import Lane
 from motet.ports import Admission, Delivery, QueueInfo, Transport
 from motet_redis.bells import TRANSPORT, Bells
 from motet_redis.client import Client
-from motet_redis.finder import Finder, receipts
+from motet_redis.finder import Finder, all_receipts
 from motet_redis.scripts import Script
 from motet_redis.settling import Settling
-from motet_redis.wire import delivery_of, encode, lane_name, milliseconds, pairs, parcel, raw
+from motet_redis.wire import delivery_of, encode, lane_name, milliseconds, pairs, parcel, raw, slices
 
 __all__ = ["RedisTransport"]
 
@@ -79,8 +80,9 @@ class RedisTransport:
         """Take what there is; or say for how long there will be nothing, if nobody publishes."""
         self._fetches += 1
         fetch = f"{self.client.id}.{self._fetches}"
+        arguments = self._lease, limit, fetch, int(paused)
         calling = asyncio.get_running_loop().create_task(
-            self.client.call(FETCH, self._lease, limit, fetch, int(paused), *names)
+            self.client.call(FETCH, *arguments, 0, *names, again=(*arguments, 1, *names))
         )
         try:
             answer: Any = await asyncio.shield(calling)
@@ -136,18 +138,20 @@ class RedisTransport:
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         self.client.check()
         check_each(deliveries, Delivery)
-        await self.client.call(TRANSPORT, "ack", *(delivery.receipt for delivery in deliveries))
+        for receipts in slices([delivery.receipt for delivery in deliveries]):
+            await self.client.call(TRANSPORT, "ack", *receipts)
 
     async def release(self, deliveries: Sequence[Delivery], delay: timedelta = timedelta()) -> None:
         self.client.check()
         check_each(deliveries, Delivery)
-        receipts = (delivery.receipt for delivery in deliveries)
-        await self.client.call(TRANSPORT, "release", milliseconds(delay), *receipts)
+        # The last ones first, so that all come to the front of their lanes in their old order.
+        for receipts in reversed(slices([delivery.receipt for delivery in deliveries])):
+            await self.client.call(TRANSPORT, "release", milliseconds(delay), *receipts)
 
     async def strike(self, delivery: Delivery) -> int:
         self.client.check()
         check_each((delivery,), Delivery)
-        count: int = await self.client.call(TRANSPORT, "strike", delivery.receipt)
+        count: int = await self.client.call(TRANSPORT, "strike", secrets.token_hex(8), delivery.receipt)
         return count
 
     async def find(self, runs: Sequence[str]) -> list[str | None]:
@@ -158,7 +162,7 @@ class RedisTransport:
     async def queues(self) -> list[QueueInfo]:
         self.client.check()
         ready, later, paused = await self.client.call(TRANSPORT, "count")
-        held = Counter(_queue(lane) for _, lane in await receipts(self.client) if lane)
+        held = Counter(_queue(lane) for _, lane in await all_receipts(self.client) if lane)
         waiting = Counter({_queue(lane): 0 for lane in ready[::2]})
         for lane, count in pairs(ready):
             waiting[_queue(lane)] += count
@@ -183,7 +187,7 @@ class RedisTransport:
         total = 0
         while total < limit:
             part = min(PAGE, limit - total)
-            moved: int = await self.client.call(TRANSPORT, "move", source, target, part)
+            moved: int = await self.client.call(TRANSPORT, "move", secrets.token_hex(8), source, target, part)
             total += moved
             if moved < part:
                 break
@@ -197,7 +201,7 @@ class RedisTransport:
             (each.key, each.rule, parcel(each.parcel), milliseconds(each.window), each.outcome, raw(each.replaced))
             for each in admissions
         ]
-        return [name.decode() for name in await self.client.call(ADMIT, encode(coded))]
+        return [name.decode() for part in slices(coded) for name in await self.client.call(ADMIT, encode(part))]
 
 
 def _queue(lane: bytes | str) -> str:

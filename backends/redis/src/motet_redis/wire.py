@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from motet.ports import Delivery, Entry
 from motet.program import Arrive, Bury, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
 __all__ = [
+    "SLICE",
     "code",
     "delivery_of",
     "encode",
@@ -29,10 +30,16 @@ __all__ = [
     "parcel",
     "program",
     "raw",
+    "slices",
     "sortable",
 ]
 
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+
+T = TypeVar("T")
+
+BRANCHES = 256
+"""Branches of arrivals that are kept as they were written."""
 
 NEVER = -1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,6 +81,15 @@ def sortable(moment: datetime) -> str:
 def pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
     """Read a reply that has names and values by turns."""
     return zip(flat[::2], flat[1::2], strict=True)
+
+
+SLICE = 250
+"""So many things go into one script call, which then takes the server a few milliseconds at most."""
+
+
+def slices(values: Sequence[T], size: int = SLICE) -> list[Sequence[T]]:
+    """Cut what is to be sent into parts of one script call each."""
+    return [values[first : first + size] for first in range(0, len(values), size)]
 
 
 _lanes: dict[Lane, str] = {}
@@ -122,7 +138,7 @@ def code(op: Op) -> tuple[Any, ...]:
         case Open():
             return 4, op.key.run, op.key.name, op.size, op.max_failed, op.fast
         case Arrive():
-            return 5, op.key.run, op.key.name, op.slot, op.failed, program(op.then_ok), program(op.then_err)
+            return 5, op.key.run, op.key.name, op.slot, op.failed, branch(op.then_ok), branch(op.then_err)
         case Guard():
             return 6, *(part for key in op.keys for part in key)
         case Retry():
@@ -140,6 +156,20 @@ def code(op: Op) -> tuple[Any, ...]:
 def program(ops: Sequence[Op]) -> list[tuple[Any, ...]]:
     """A program as `settle.lua` has it."""
     return [code(op) for op in ops]
+
+
+_branches: dict[int, tuple[Sequence[Op], msgspec.Raw]] = {}
+
+
+def branch(ops: Sequence[Op]) -> msgspec.Raw:
+    """What hangs from an arrival. All members of a group have the very same, so that it is written once."""
+    known = _branches.get(id(ops))
+    if known is not None and known[0] is ops:
+        return known[1]
+    if len(_branches) > BRANCHES:
+        _branches.clear()
+    _branches[id(ops)] = ops, msgspec.Raw(encode(program(ops)))
+    return _branches[id(ops)][1]
 
 
 def scope(flag: Flag) -> msgspec.Raw:

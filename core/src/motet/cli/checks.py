@@ -152,7 +152,7 @@ async def woken(ours: Backend, other: Backend, run: str, key: Key) -> float:
         await wakeups.wait(timedelta(milliseconds=1))
         start = time.perf_counter()
         async with anyio.create_task_group() as group:
-            group.start_soon(other.store.put_once, [Once(key, b"doctor", KEPT)])
+            group.start_soon(other.store.put_once, [Once(key, b"doctor", KEPT, ends=True)])
             while (left := PATIENCE - (time.perf_counter() - start)) > 0:
                 await wakeups.wait(timedelta(seconds=left))
                 if (await ours.store.get([key]))[0] is not None:

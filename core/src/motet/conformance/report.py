@@ -15,6 +15,7 @@ import pytest
 
 __all__ = ["Report", "pytest_addoption", "pytest_configure"]
 
+SUBJECT = "motet-clauses"
 STATES = ("proven", "undeclared", "unproven", "gap", "failed")
 """From the best to the worst that the tests of a clause may say of it."""
 
@@ -37,22 +38,21 @@ class Report:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found: dict[str, dict[str, Any]] = {}
-        self.subjects: dict[str, tuple[str, tuple[str, ...]]] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Note which clauses each test is about."""
+        """Note in each test which clauses it is about: pytest-xdist carries that to where reports are gathered."""
         for item in items:
             clauses = getattr(getattr(item, "function", None), "__clauses__", ())
             cls = getattr(item, "cls", None)
             if clauses and cls is not None:
-                self.subjects[item.nodeid] = cls.__name__.removeprefix("Test"), clauses
+                item.user_properties.append((SUBJECT, [cls.__name__.removeprefix("Test"), *clauses]))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note how a test ended."""
-        subject = self.subjects.get(report.nodeid)
+        subject: Any = dict(report.user_properties).get(SUBJECT)
         if subject is None or (report.when != "call" and report.passed):
             return
-        name, clauses = subject
+        name, *clauses = subject
         for clause in clauses:
             self.note(self.found.setdefault(name, {}).setdefault(clause, {"state": "proven", "tests": 0}), report)
 
@@ -63,8 +63,10 @@ class Report:
         if STATES.index(state) > STATES.index(entry["state"]):
             entry["state"], entry["reason"] = state, reason
 
-    def pytest_sessionfinish(self) -> None:
-        """Write the report."""
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the report, but for a process of pytest-xdist, which has seen a part of it."""
+        if hasattr(session.config, "workerinput"):
+            return
         self.path.write_text(json.dumps(self.found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

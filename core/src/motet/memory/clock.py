@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.lowlevel
+
+from motet.ports.ambient import SystemClock
 
 __all__ = ["JumpingClock", "VirtualClock"]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTLE = 20
 """Turns of the loop that sleepers get to act before time moves on."""
+LOOK = 0.001
+"""Seconds for which one waits before it is asked again whether anybody is busy."""
 
 
 class VirtualClock:
@@ -71,14 +76,32 @@ class VirtualClock:
 
 
 class JumpingClock(VirtualClock):
-    """A clock for eager runs: a wait that nobody ends takes a few turns of the loop, whatever its length."""
+    """A clock for eager runs: while nobody is `busy`, a wait takes a few turns of the loop, whatever its length.
+
+    While somebody is, time passes as it does: a function that takes a second must not lose its lease to a leap.
+    """
+
+    def __init__(self, start: datetime = START) -> None:
+        super().__init__(start)
+        self.real: SystemClock = SystemClock()
+        self.began: float = self.real.monotonic()
+        self.busy: Callable[[], bool] = lambda: False
+
+    def now(self) -> datetime:
+        return self.start + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        return self.elapsed + self.real.monotonic() - self.began
 
     async def wait(self, event: anyio.Event, seconds: float) -> None:
+        give_up = self.monotonic() + seconds
         for _ in range(SETTLE):
             if event.is_set():
                 return
             await anyio.lowlevel.checkpoint()
-        with anyio.move_on_after(0.001):
-            await event.wait()
-            return
-        self.elapsed: float = self.elapsed + seconds
+        while (left := give_up - self.monotonic()) > 0:
+            with anyio.move_on_after(min(left, LOOK)):
+                await event.wait()
+                return
+            if not self.busy():
+                self.elapsed += max(0.0, give_up - self.monotonic())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import time
 from datetime import UTC, datetime
 from typing import Protocol
 
 import anyio
 
-from motet.identity import shorten
+from motet.identity import PAIRS, shorten
 
 __all__ = ["Clock", "Ids", "RandomIds", "Rng", "SystemClock", "SystemRng"]
 
@@ -68,8 +69,15 @@ class SystemClock:
             await event.wait()
 
 
+_seven = struct.Struct("7H").unpack
+
+
 class RandomIds:
-    """Ids of milliseconds and 80 random bits, as in UUID version 7: 8 characters and 14."""
+    """Ids of milliseconds and 83 random bits, much as in UUID version 7: 8 characters and 14.
+
+    Each pair of characters comes from 16 bits. That some are 6 % more likely costs a hundredth of a bit, and the way
+    by one large number took 3 us of the 13 that a call in bulk takes.
+    """
 
     def __init__(self) -> None:
         self._last = 0, ""
@@ -80,7 +88,8 @@ class RandomIds:
         if known != milliseconds:
             prefix = shorten(milliseconds, 8)
             self._last = milliseconds, prefix
-        return prefix + shorten(int.from_bytes(os.urandom(10)), 14)
+        numbers: tuple[int, ...] = _seven(os.urandom(14))
+        return prefix + "".join([PAIRS[number % 3844] for number in numbers])
 
 
 class SystemRng:

@@ -1,8 +1,27 @@
--- Take messages. ARGV: lease in ms, how many, name of this fetch, whether from paused queues too, lanes from the first
--- to be served. Answers {ms until time alone may make something ready, lane, {id, body, ...}, lane, ...}.
+-- Take messages. ARGV: lease in ms, how many, name of this fetch, whether from paused queues too, whether it was sent
+-- before, lanes from the first to be served. Answers {ms until time alone may make something ready, lane, {id, body, ...}, lane, ...}.
 local time = now()
-local lease, want, fetch, even_paused = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local lease, want, fetch, even_paused, again = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
+local FIRST = 6 -- of the lanes
 turn(time)
+
+-- What this fetch took before its answer was lost, it takes again.
+local function taken_before()
+  local by_lane = {}
+  for _, receipt in ipairs(call('ZRANGE', NS .. 'held', 0, -1)) do
+    if string.sub(receipt, 1, #fetch + 1) == fetch .. '#' then
+      local id = id_of(receipt)
+      local value = call('HGET', NS .. 'm', id)
+      local lane = lane_of(value)
+      by_lane[lane] = by_lane[lane] or {}
+      table.insert(by_lane[lane], id)
+      table.insert(by_lane[lane], value)
+      want = want - 1
+    end
+  end
+  return by_lane
+end
+local before = again and taken_before() or {}
 
 local paused = {}
 if not even_paused then
@@ -12,9 +31,13 @@ if not even_paused then
 end
 
 local deadline, answer = text(time + lease), { -1 }
-for index = 5, #ARGV do
+for index = FIRST, #ARGV do
   local lane = ARGV[index]
   local key = NS .. 'q:' .. lane
+  if before[lane] then
+    answer[#answer + 1] = index - FIRST
+    answer[#answer + 1] = before[lane]
+  end
   if want > 0 and not (next(paused) and paused[queue_of(lane)]) then
     local ids = call('LPOP', key, text(want))
     if ids and #ids > 0 then
@@ -31,7 +54,7 @@ for index = 5, #ARGV do
         each_slice(marks, function(...)
           call('ZADD', NS .. 'held', ...)
         end)
-        answer[#answer + 1] = index - 5
+        answer[#answer + 1] = index - FIRST
         answer[#answer + 1] = taken
         want = want - #marks / 2
       end

@@ -31,7 +31,7 @@ function ops.drop(keys)
 end
 
 -- A counter has its end beside it. The hash itself stays as long as any of its counters.
-function ops.add(run, name, amount, ttl)
+local function add(run, name, amount, ttl)
   local key, ending = NS .. 'c:' .. run, '\0' .. name
   local over = call('HGET', key, ending)
   if over and tonumber(over) <= time then
@@ -50,6 +50,13 @@ function ops.add(run, name, amount, ttl)
     end
   end
   return sum
+end
+
+function ops.add(token, ...)
+  local given = { ... }
+  return once(token, function()
+    return add(unpack(given))
+  end)
 end
 
 function ops.open(barriers)

@@ -58,7 +58,7 @@ function ops.recover(fetch)
   return #mine
 end
 
-function ops.strike(receipt)
+local function strike(receipt)
   if not held(receipt, time) then
     return 0
   end
@@ -67,6 +67,12 @@ function ops.strike(receipt)
   local count = math.min(255, string.byte(value, 3) + 1)
   call('HSET', NS .. 'm', id, string.sub(value, 1, 2) .. string.char(count) .. string.sub(value, 4))
   return count
+end
+
+function ops.strike(token, receipt)
+  return once(token, function()
+    return strike(receipt)
+  end)
 end
 
 -- Where a message is: 1 queued, 2 parked, 0 not here; one that is held is told apart by `receipts`.
@@ -145,7 +151,7 @@ function ops.wake(...)
   end
 end
 
-function ops.move(source, target, limit)
+local function move(source, target, limit)
   turn(time)
   local lanes, left = {}, tonumber(limit)
   for _, lane in ipairs(call('SMEMBERS', NS .. 'lanes')) do
@@ -169,10 +175,17 @@ function ops.move(source, target, limit)
   return tonumber(limit) - left
 end
 
-function ops.cancel(...)
+function ops.move(token, ...)
+  local given = { ... }
+  return once(token, function()
+    return move(unpack(given))
+  end)
+end
+
+local function cancel(ids)
   turn(time)
   local gone = {}
-  for index, id in ipairs({ ... }) do
+  for index, id in ipairs(ids) do
     gone[index] = 0
     if call('ZSCORE', NS .. 'parked', id) then
       unpark(id, lane_of(call('HGET', NS .. 'm', id)))
@@ -181,6 +194,13 @@ function ops.cancel(...)
     end
   end
   return gone
+end
+
+function ops.cancel(token, ...)
+  local ids = { ... }
+  return once(token, function()
+    return cancel(ids)
+  end)
 end
 
 return ops[ARGV[1]](unpack(ARGV, 2))

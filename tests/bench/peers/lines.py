@@ -1,0 +1,129 @@
+"""The rows of the comparison: what is read from a run, which way is better, and what ours should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from figures import Figure
+from peers.stages import Row, Rows
+from peers.table import MOTET, PEERS
+
+Results = Mapping[str, Sequence[Rows]]  # by the name of the peer, one for each run
+LEAST = 0.01  # CPU seconds: the system counts no finer
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row, its unit, and its targets: those of DESIGN 11."""
+
+    row: str
+    title: str
+    unit: str
+    value: Callable[[Row], float]
+    floor: str  # a ratio ends with x, and is to the best peer, or to the one that `against` names
+    aim: str
+    more: bool = False  # more is better
+    against: str = ""
+    aim_against: str = ""
+    who: str = "worker"  # whose CPU the row is about
+
+
+def per_second_of(who: str) -> Callable[[Row], float]:
+    return lambda row: float(row["count"] / max(row[who], LEAST))
+
+
+def by_clock(row: Row) -> float:
+    return float(row["wall"])
+
+
+def p50(row: Row) -> float:
+    return float(row["p50"] * 1000)
+
+
+DRAINED, CALLED = "tasks / CPU s", "calls / CPU s"
+LINES = (
+    Line("drain", "drain, no results", DRAINED, per_second_of("worker"), ">= 10 x", ">= 25 x", more=True),
+    Line("drain results", "drain, results stored", DRAINED, per_second_of("worker"), ">= 10 x", ">= 20 x", more=True),
+    Line("enqueue", "one by one", CALLED, per_second_of("client"), ">= 1.2 x", ">= 2 x", more=True, who="client"),
+    Line("bulk", "in bulk", CALLED, per_second_of("client"), ">= 8 x", ">= 20 x", more=True, who="client"),
+    Line("round trip", "round trip, p50", "ms", p50, "<= 0.6 x", "<= 0.3 x", against="celery", aim_against="huey"),
+    Line("chord", "one wide chord", "s", by_clock, ">= 10 x", ">= 25 x"),
+    Line("chords", "chords of 10, all", "s", by_clock, ">= 10 x", ">= 25 x"),
+    Line("chain", "chain, p50", "ms", p50, "<= 0.5 x", "<= 0.3 x", against="taskiq-stream", aim_against="huey"),
+    Line("sleeps", "sleeps of 50 ms", "s", by_clock, "<= 0.35 s", "<= 0.15 s"),
+    Line("start", "start to first task", "s", by_clock, "<= 0.45 s", "<= 0.2 s"),
+    Line("start", "memory (PSS)", "MiB", lambda row: float(row["pss"]), "<= 40 MiB", "<= 28 MiB"),
+    Line("start", "memory, all its processes", "MiB", lambda row: float(row["pss all"]), "", ""),
+)
+
+
+def figures(results: Results) -> Iterator[Figure]:
+    """Ours, then what it is to the peers."""
+    for line in LINES:
+        if runs := taken(results, MOTET.name, line):
+            values, cpu = [line.value(run) for run in runs], median(run[line.who] for run in runs)
+            absolute = not line.floor.endswith("x")
+            target, note = (line.floor, aim(line.aim, values)) if absolute else ("", "")
+            yield Figure(f"redis: {line.title}", line.unit, values, cpu, target, note)
+            if not absolute:
+                yield from ratios(results, line, cpu)
+
+
+def ratios(results: Results, line: Line, cpu: float) -> Iterator[Figure]:
+    """Ours to the one that the target names, else to the best, and to the best that runs tasks at least once."""
+    leaders = [best(results, line), best(results, line, at_least_once=True)]
+    for other in dict.fromkeys([line.against] if line.against else leaders):
+        if other and (found := ratio(results, line, other)):
+            further = ratio(results, line, line.aim_against) if line.aim_against else found
+            note = aim(line.aim, further) + (f" of {line.aim_against}" if line.aim_against else "")
+            if line.against and leaders[0]:
+                note += f"; the best is {title_of(leaders[0])}"
+            yield Figure(f"redis / {title_of(other)}: {line.title}", "x", found, cpu, line.floor, note)
+
+
+def ratio(results: Results, line: Line, peer: str) -> list[float]:
+    """Run by run; how many times as much where more is better or the target is at least, else how much of the time."""
+    found = []
+    for mine, its in zip(results[MOTET.name], results.get(peer, ()), strict=False):
+        a, b = mine.get(line.row, ""), its.get(line.row, "")
+        if not isinstance(a, str) and not isinstance(b, str):
+            ours, theirs = line.value(a), line.value(b)
+            faster = line.floor.startswith(">=") and not line.more
+            found.append(theirs / ours if faster else ours / theirs)
+    return found
+
+
+def aim(wanted: str, values: Sequence[float]) -> str:
+    """Say whether the aim, further than the floor, is reached too."""
+    if not wanted:
+        return ""
+    if not values:
+        return f"aim {wanted}: not measured"
+    reached = Figure("", "", values, 0.0, wanted).holds
+    return f"aim {wanted}: {'reached' if reached else 'no'}"
+
+
+def best(results: Results, line: Line, *, at_least_once: bool = False) -> str | None:
+    """The peer with the best median."""
+    peers = [peer for peer in PEERS if not (peer.once and at_least_once)]
+    medians = {peer.name: middle(results, peer.name, line) for peer in peers}
+    known = {name: value for name, value in medians.items() if value is not None}
+    choose = max if line.more else min
+    return choose(known, key=lambda name: known[name]) if known else None
+
+
+def middle(results: Results, peer: str, line: Line) -> float | None:
+    runs = taken(results, peer, line)
+    return median(map(line.value, runs)) if runs else None
+
+
+def taken(results: Results, peer: str, line: Line) -> list[Row]:
+    """The runs of a peer that have this row."""
+    rows = [run.get(line.row, "") for run in results.get(peer, ())]
+    return [row for row in rows if not isinstance(row, str)]
+
+
+def title_of(name: str) -> str:
+    return next(peer.title for peer in PEERS if peer.name == name)
