@@ -78,7 +78,7 @@ class NatsTransport:
         self, letter: Letter, subject: str, headers: dict[str, str] | None, sequence: int, due: datetime | None
     ) -> None:
         """Bring what was parked for a short time into its lane when it is due."""
-        if due is not None and headers is not None and short(due, self.client.settings.clock.now()):
+        if due is not None and headers is not None and headers["Nats-Schedule"] != _at(due):  # the server comes later
             self.promoter.promote(letter, subject, headers[TARGET], sequence, due)
 
     def subject(self, letter: Letter, lane: Lane, due: datetime | None) -> tuple[str, dict[str, str] | None]:
@@ -88,10 +88,8 @@ class NatsTransport:
         now = self.client.settings.clock.now()
         if due is None or due <= now + SOON:
             return target, None
-        # The server never fires early, but reads microseconds only.
         due += BACKSTOP if short(due, now) else timedelta()
-        at = due.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        headers = {"Nats-Schedule": f"@at {at}", TARGET: target}
+        headers = {"Nats-Schedule": _at(due), TARGET: target}
         return f"{root}.d.{place(lane)}.{letter.nonce}", headers
 
     # Receiving.
@@ -315,6 +313,11 @@ class NatsTransport:
         self.promoter.close()
         await self.lanes.close()
         self.holding.close()
+
+
+def _at(due: datetime) -> str:
+    """Say when, as the server reads it."""
+    return f"@at {due.astimezone(UTC).isoformat(timespec='microseconds').replace('+00:00', 'Z')}"
 
 
 _: type[Transport] = NatsTransport
