@@ -105,8 +105,9 @@ class Client:
                     link = self.link
                     if link is None or link.broken is not None:
                         link = await self.connected()
+                    patience = asyncio.timeout(PATIENCE)
                     try:
-                        async with asyncio.timeout(PATIENCE) as patience:
+                        async with patience:
                             return await call(link)
                     except TimeoutError:
                         if not patience.expired():
