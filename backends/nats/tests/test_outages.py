@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -18,6 +20,11 @@ from nats_server import NatsServer
 
 from motet import Motet, group
 from motet.errors import MotetError
+from motet.message import Key
+from motet.options import Lane
+from motet.ports import Settings
+from motet.program import Put
+from motet_nats import open as open_nats
 
 pytestmark = pytest.mark.timeout(60)
 WITHIN = 3.0
@@ -88,6 +95,21 @@ async def test_work_flows_again_soon_after_silence(own_server: NatsServer) -> No
         await anyio.sleep(10)  # the fault itself
         own_server.go_on()
         assert await flows() < WITHIN
+
+
+async def test_a_connection_that_ends_without_a_word_is_noticed(own_server: NatsServer) -> None:
+    """nats-py does so now and then when a server is killed while it is being connected to."""
+    async with open_nats(own_server.url, Settings()) as backend:
+        await backend.store.put([Put(Key("run", "v"), b"1")])
+        link = backend.client.link
+        assert link is not None
+        silent: Any = link.connection
+        silent._closed_cb = None
+        await silent.close()
+        assert link.broken is None
+
+        assert await backend.store.get([Key("run", "v")]) == [b"1"]
+        assert await backend.transport.receive([Lane("q", "small", 0)], 1, timedelta(seconds=0.2)) == []
 
 
 def workers(url: str, note: Path) -> subprocess.Popen[bytes]:

@@ -103,7 +103,7 @@ class Client:
                 while True:
                     self.check()
                     link = self.link
-                    if link is None or link.broken is not None:
+                    if link is None or not link.lives():
                         link = await self.connected()
                     patience = asyncio.timeout(PATIENCE)
                     try:
@@ -122,7 +122,7 @@ class Client:
                         self.failure = error
                         await asyncio.sleep(AGAIN)
                     except BROKEN as error:
-                        if link.broken is None:
+                        if link.lives():
                             raise
                         self.failure = link.said or error
         except TimeoutError as error:
@@ -226,7 +226,7 @@ class Client:
         """Return the connection, made anew if it has broken; callers go on in the order in which they came."""
         async with self.connecting:
             attempt = 0
-            while self.link is None or self.link.broken is not None:
+            while self.link is None or not self.link.lives():
                 self.check()
                 if self.link is not None:
                     broken, self.link = self.link, None

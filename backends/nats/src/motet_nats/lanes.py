@@ -48,7 +48,7 @@ class Tap:
 
     def armed(self) -> bool:
         """Say whether a pull waits at the server, which proves that the lane is empty."""
-        if self.link is None or self.link is not self.lanes.client.link or self.link.broken is not None:
+        if self.link is None or self.link is not self.lanes.client.link or not self.link.lives():
             self.open.clear()
             return False
         now = asyncio.get_running_loop().time()
@@ -60,14 +60,16 @@ class Tap:
         """Have a pull wait for each who waits here."""
         self.armed()
         while len(self.open) < len(self.waiting):
-            link = await self.lanes.client.connected()
-            if link is not self.link:
-                self.open.clear()
-                self.link = link
-            slot = await link.slot(_nothing)
-            slot.handler = partial(self.take, link, slot)
-            self.open[slot] = asyncio.get_running_loop().time() + ASK + SLACK
-            await link.send(self.subject, encode({"batch": 1, "expires": round(ASK * 1e9)}), reply=slot.inbox)
+            await self.lanes.client.keep_asking(self._arm)
+
+    async def _arm(self, link: Link) -> None:
+        if link is not self.link:
+            self.open.clear()
+            self.link = link
+        slot = await link.slot(_nothing)
+        slot.handler = partial(self.take, link, slot)
+        self.open[slot] = asyncio.get_running_loop().time() + ASK + SLACK
+        await link.send(self.subject, encode({"batch": 1, "expires": round(ASK * 1e9)}), reply=slot.inbox)
 
     def take(self, link: Link, slot: Slot, message: Msg | None) -> None:
         """Take what came to a pull: a message, or that there will be none."""

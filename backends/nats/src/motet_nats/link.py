@@ -200,13 +200,19 @@ class Link:
             self.forget(name)
         return found
 
+    def lives(self) -> bool:
+        """Say whether it can be used; nats-py closes a connection now and then without a word."""
+        if self.broken is None and self.connection.is_closed:
+            self.breaks(self.said or ConnectionClosedError())
+        return self.broken is None
+
     def check(self) -> None:
         """Refuse to use what is broken.
 
         Raises:
             ConnectionClosedError: It is.
         """
-        if self.broken is not None:
+        if not self.lives():
             raise ConnectionClosedError from self.broken
 
     def _dispatch(self, message: Msg) -> None:
