@@ -54,5 +54,5 @@ def test_what_is_no_folder_on_the_path_is_passed_over(adapter: Path, monkeypatch
     monkeypatch.syspath_prepend(adapter / "archive.zip")
     monkeypatch.syspath_prepend(adapter / "nowhere")
 
-    with pytest.raises(BadBackend, match="pip install 'motet\\[nats\\]'"):
-        open_backend("nats://localhost", Settings())
+    with pytest.raises(BadBackend, match="pip install 'motet\\[rabbitmq\\]'"):
+        open_backend("amqp://localhost", Settings())

@@ -1,0 +1,290 @@
+"""One client of a server or cluster: what is asked on its one connection is asked again when that breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+
+from motet.errors import BackendError, Rejected, TooLarge, Unavailable, UsageError
+from motet.failpoints import register
+from motet.ports import Settings
+from motet_nats.errors import BROKEN, BUSY, MISMATCH, Mismatch, ServerError, translate
+from motet_nats.link import Link, status
+from motet_nats.location import Location
+from motet_nats.names import Names
+
+__all__ = ["EXPECT", "FAILPOINTS", "Client"]
+
+log: logging.Logger = logging.getLogger("motet.nats")
+
+FAILPOINTS = register(
+    {
+        "after_fetch": "the server has leased messages to this worker, which has not read the answer",
+        "after_pass_on": "a message whose lease was over has a new sequence; whoever put it back has not taken it",
+        "after_claim": "the record that decides over a key is written; the parcel is not published",
+        "after_fire": "a schedule has moved on; what is due is not published",
+    }
+)
+
+PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5)
+"""Seconds before each attempt to connect; the last one for all that follow."""
+AGAIN = 0.05
+"""Seconds until what a server was too busy for, or does not serve yet, is asked again."""
+HEADERS = 4096
+"""Bytes of a message that are not its payload, at most."""
+PATIENCE = 1.5
+"""Seconds after which the same is asked again on the same connection."""
+EXPECT = "Nats-Expected-Last-Subject-Sequence"
+
+T = TypeVar("T")
+
+decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
+encode: Callable[[Any], bytes] = msgspec.json.encode
+
+
+class Client:
+    """What the ports of one backend share. Whatever is sent by `ask` may arrive twice."""
+
+    def __init__(self, location: Location, settings: Settings) -> None:
+        self.location = location
+        self.settings = settings
+        self.names: Names = Names(settings.namespace)
+        self.timeout: float = settings.timeout.total_seconds()
+        self.id: str = secrets.token_hex(6)
+        self.numbers: itertools.count[int] = itertools.count(1)
+        self.closed: bool = False
+        self.link: Link | None = None
+        self.connecting: asyncio.Lock = asyncio.Lock()
+        self.failure: BaseException | None = None
+        self.ready: Callable[[Link], Awaitable[None]] | None = None
+        """What is done first on each new connection."""
+        self.turn: int = 0
+        self.hanging_up: set[asyncio.Task[None]] = set()
+
+    def check(self) -> None:
+        """Refuse a client that was closed (B4).
+
+        Raises:
+            UsageError: It was.
+        """
+        if self.closed:
+            raise UsageError("this nats backend is closed")
+
+    def nonce(self) -> str:
+        """Make a name that nobody else has."""
+        return f"{self.id}{next(self.numbers):x}"
+
+    @property
+    def room(self) -> int:
+        """Bytes that one message may carry."""
+        limit = 1024 * 1024 if self.link is None else self.link.connection.max_payload
+        return limit - HEADERS
+
+    # Asking.
+
+    async def keep_asking(self, call: Callable[[Link], Awaitable[T]]) -> T:
+        """Do something on the connection, again and again while it breaks or nobody serves us.
+
+        Raises:
+            Unavailable: There was no answer within the timeout; it may have been done.
+            Rejected: The server refused.
+        """
+        link: Link | None = None
+        try:
+            async with asyncio.timeout(self.timeout):
+                while True:
+                    self.check()
+                    link = self.link
+                    if link is None or not link.lives():
+                        link = await self.connected()
+                    patience = asyncio.timeout(PATIENCE)
+                    try:
+                        async with patience:
+                            return await call(link)
+                    except TimeoutError:
+                        if not patience.expired():
+                            raise
+                        # A cluster without a leader answers nothing, and does not remember what it was asked.
+                    except ServerError as error:
+                        if error.code not in BUSY:
+                            raise
+                        self.failure = error
+                        await asyncio.sleep(AGAIN)
+                    except NoRespondersError as error:
+                        self.failure = error
+                        await asyncio.sleep(AGAIN)
+                    except BROKEN as error:
+                        if link.lives():
+                            raise
+                        self.failure = link.said or error
+        except TimeoutError as error:
+            if link is not None and link.said is not None:
+                self.failure = link.said  # such as that we may not do that
+            elif link is not None and not isinstance(self.failure, NoRespondersError | ServerError):
+                link.breaks(error)  # half open, or stuck: nobody should wait behind it
+                self.hang_up(link)
+            raise self.unanswered() from self.failure
+        except BROKEN as error:
+            raise translate(error, self.location.name) from error
+
+    async def ask(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Msg:
+        """Send, and return the answer.
+
+        Raises:
+            Unavailable: There was none within the timeout; it may have been done.
+        """
+
+        async def call(link: Link) -> Msg:
+            message = await link.ask(subject, payload, headers)
+            if status(message) == "503":
+                raise NoRespondersError
+            return message
+
+        return await self.keep_asking(call)
+
+    async def api(self, verb: str, request: Any = None) -> dict[str, Any]:
+        """Call the API of JetStream.
+
+        Raises:
+            ServerError: It refused.
+            Unavailable: There was no answer.
+        """
+
+        async def call(link: Link) -> dict[str, Any]:
+            message = await link.ask(f"$JS.API.{verb}", b"" if request is None else encode(request))
+            if status(message) == "503":
+                raise NoRespondersError
+            return _answer(message)
+
+        return await self.keep_asking(call)
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        expect: int | None = None,
+        within: str = "",
+        headers: dict[str, str] | None = None,
+        once: bool = False,
+    ) -> int:
+        """Store a message, and return its sequence.
+
+        `expect` is the sequence of the last message under `within`, or under the subject itself; 0 is for none. With
+        `once` a repetition of ours is recognized, for two minutes.
+
+        Raises:
+            Mismatch: Something else was stored there, or this already, on an attempt whose answer was lost.
+            Unavailable: There was no answer; it may be stored.
+            TooLarge: It is more than the server takes.
+        """
+        if len(payload) > self.room:
+            raise TooLarge("a message to NATS", len(payload), self.room)
+        told = dict(headers or {})
+        if expect is not None:
+            told[EXPECT] = str(expect)
+            if within:
+                told[f"{EXPECT}-Subject"] = within
+        if once:
+            told["Nats-Msg-Id"] = self.nonce()
+
+        async def call(link: Link) -> int:
+            message = await link.ask(subject, payload, told or None)
+            if status(message) == "503":
+                raise NoRespondersError
+            sequence: int = _answer(message)["seq"]
+            return sequence
+
+        try:
+            return await self.keep_asking(call)
+        except Mismatch:
+            raise
+        except ServerError as error:
+            raise translate(error, self.location.name) from error
+
+    def unanswered(self) -> BackendError:
+        """Say that nobody answered, and what was heard last."""
+        if self.failure is not None:
+            said = translate(self.failure, self.location.name)
+            if isinstance(said, Unavailable):
+                return Unavailable(f"{said}; gave up after {self.timeout:g} s")
+            if isinstance(said, Rejected):
+                return said
+        return Unavailable(f"{self.location.name}: no answer within {self.timeout:g} s")
+
+    # The connection.
+
+    async def connected(self) -> Link:
+        """Return the connection, made anew if it has broken; callers go on in the order in which they came."""
+        async with self.connecting:
+            attempt = 0
+            while self.link is None or not self.link.lives():
+                self.check()
+                if self.link is not None:
+                    broken, self.link = self.link, None
+                    self.hang_up(broken)
+                await asyncio.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
+                attempt += 1
+                try:
+                    self.link = await self.connect()
+                except BROKEN as error:
+                    self.failure = error
+            return self.link
+
+    async def connect(self) -> Link:
+        """Connect to the server whose turn it is.
+
+        Raises:
+            Rejected: It lets nobody in who comes so.
+        """
+        server = self.location.servers[self.turn % len(self.location.servers)]
+        self.turn += 1
+        try:
+            link = await Link.open(self.location, server, self.timeout)
+        except ImportError as error:
+            raise translate(error, self.location.name) from error
+        except ValueError as error:  # keys that are none
+            raise translate(error, self.location.name) from error
+        except BROKEN as error:
+            said = translate(error, self.location.name)
+            if isinstance(said, Rejected):
+                raise said from error
+            raise
+        self.turn -= 1
+        try:
+            if self.ready is not None:
+                await self.ready(link)
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def close(self) -> None:
+        """Hang up, and refuse whatever comes."""
+        self.closed = True
+        if self.link is not None:
+            self.hang_up(self.link)
+        if self.hanging_up:
+            await asyncio.wait(self.hanging_up)
+
+    def hang_up(self, link: Link) -> None:
+        """Close a connection; nobody waits for that but the end."""
+        task = asyncio.get_running_loop().create_task(link.close())
+        self.hanging_up.add(task)
+        task.add_done_callback(self.hanging_up.discard)
+
+
+def _answer(message: Msg) -> dict[str, Any]:
+    answer = decode(message.data)
+    if (error := answer.get("error")) is not None:
+        code, said = int(error.get("err_code", 0)), str(error.get("description", ""))
+        raise (Mismatch if code in MISMATCH else ServerError)(code, said)
+    return answer

@@ -1,0 +1,225 @@
+"""Lanes: a consumer for each, and one pull that waits while somebody here wants its messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from motet.errors import MotetError
+from motet.options import Lane
+from motet_nats.client import Client, encode
+from motet_nats.errors import BROKEN, ServerError
+from motet_nats.gathering import together
+from motet_nats.link import Link, Slot, status
+from motet_nats.names import consumer
+from motet_nats.streams import Streams
+
+__all__ = ["Lanes", "Tap"]
+
+ACCEPT = 100_000
+"""Messages that all workers together may hold of one lane; reaching it stops delivery, silently."""
+LINGER = 0.03
+"""Seconds that a message waits here for the next `receive`, when it came after the last one had gone."""
+ASK = 5.0
+"""Seconds after which a pull that waits is made anew."""
+SLACK = 0.25
+
+GiveBack = Callable[[Sequence[Msg]], Awaitable[None]]
+
+
+class Tap:
+    """One lane, as this client pulls it."""
+
+    def __init__(self, lanes: Lanes, lane: Lane) -> None:
+        self.lanes = lanes
+        self.lane = lane
+        self.subject: str = f"$JS.API.CONSUMER.MSG.NEXT.{lanes.client.names.messages}.{consumer(lane)}"
+        self.came: deque[Msg] = deque()
+        self.waiting: dict[asyncio.Event, None] = {}
+        self.users: int = 0
+        self.open: dict[Slot, float] = {}
+        self.link: Link | None = None
+
+    def armed(self) -> bool:
+        """Say whether a pull waits at the server, which proves that the lane is empty."""
+        if self.link is None or self.link is not self.lanes.client.link or not self.link.lives():
+            self.open.clear()
+            return False
+        now = asyncio.get_running_loop().time()
+        for slot in [slot for slot, until in self.open.items() if until < now]:
+            del self.open[slot]
+        return bool(self.open)
+
+    async def arm(self) -> None:
+        """Have a pull wait for each who waits here."""
+        self.armed()
+        while len(self.open) < len(self.waiting):
+            await self.lanes.client.keep_asking(self._arm)
+
+    async def _arm(self, link: Link) -> None:
+        if link is not self.link:
+            self.open.clear()
+            self.link = link
+        slot = await link.slot(_nothing)
+        slot.handler = partial(self.take, link, slot)
+        self.open[slot] = asyncio.get_running_loop().time() + ASK + SLACK
+        await link.send(self.subject, encode({"batch": 1, "expires": round(ASK * 1e9)}), reply=slot.inbox)
+
+    def take(self, link: Link, slot: Slot, message: Msg | None) -> None:
+        """Take what came to a pull: a message, or that there will be none."""
+        self.open.pop(slot, None)
+        link.leave(slot)
+        if message is not None and not status(message):
+            self.keep([message])
+        elif message is not None and status(message) == "503":
+            self.lanes.known.discard(self.lane)
+        self.wake()
+
+    def keep(self, messages: Sequence[Msg]) -> None:
+        """Hold messages for whoever receives next, but not for long."""
+        self.came.extend(messages)
+        if not self.users:
+            asyncio.get_running_loop().call_later(LINGER, self.rest)
+        self.wake()
+
+    def rest(self) -> None:
+        """Give back what nobody here has come for."""
+        if self.came and not self.users:
+            left = list(self.came)
+            self.came.clear()
+            self.lanes.later(self.lanes.give_back(left))
+
+    def wake(self) -> None:
+        for event in self.waiting:
+            event.set()
+
+    async def pull(self, size: int) -> list[Msg]:
+        """Take what is there, at most so many; nothing when that is known to be nothing."""
+        found: list[Msg] = []
+        while self.came and len(found) < size:
+            found.append(self.came.popleft())
+        if len(found) == size or self.armed():
+            return found
+        pulling = asyncio.get_running_loop().create_task(self._pull(size - len(found)))
+        try:
+            return found + await asyncio.shield(pulling)
+        except asyncio.CancelledError:
+            # What it takes comes back (T5): a task of its own waits for the answer.
+            self.lanes.later(self._return(found, pulling))
+            raise
+        except BaseException:
+            self.keep(found)
+            raise
+
+    async def _return(self, found: list[Msg], pulling: asyncio.Task[list[Msg]]) -> None:
+        with suppress(MotetError):
+            found = found + await pulling
+        if found:
+            self.keep(found)
+
+    async def _pull(self, size: int) -> list[Msg]:
+        request = encode({"batch": size, "no_wait": True})
+        found: list[Msg] = []
+
+        async def call(link: Link) -> list[Msg]:
+            done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+            def take(message: Msg | None) -> None:
+                said = "broken" if message is None else status(message)
+                if message is not None and not said:
+                    found.append(message)
+                if (said or len(found) >= size) and not done.done():
+                    done.set_result(said)
+
+            slot = await link.slot(take)
+            await link.send(self.subject, request, reply=slot.inbox)
+            said = await done
+            link.leave(slot)
+            if said == "503" and not found:
+                raise ServerError(503, "no consumer")
+            return found
+
+        try:
+            return await self.lanes.client.keep_asking(call)
+        except ServerError:
+            # Somebody has removed the consumer: what it had delivered comes again, as what was never delivered.
+            self.lanes.known.discard(self.lane)
+            await self.lanes.know([self.lane])
+            return found
+
+
+class Lanes:
+    """The taps of a client, and the consumers that it knows to be there."""
+
+    def __init__(self, client: Client, streams: Streams) -> None:
+        self.client = client
+        self.streams = streams
+        self.known: set[Lane] = set()
+        self.making: asyncio.Lock = asyncio.Lock()
+        self.taps: dict[Lane, Tap] = {}
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.give_back: GiveBack
+
+    def tap(self, lane: Lane) -> Tap:
+        """The tap of a lane."""
+        found = self.taps.get(lane)
+        if found is None:
+            found = self.taps[lane] = Tap(self, lane)
+        return found
+
+    async def know(self, lanes: Sequence[Lane]) -> None:
+        """See to it that lanes have consumers: whoever publishes first makes them."""
+        if all(lane in self.known for lane in lanes):
+            return
+        async with self.making:
+            new = [lane for lane in lanes if lane not in self.known]
+            await together([self.make(lane) for lane in new])
+            self.known.update(new)
+
+    async def make(self, lane: Lane) -> None:
+        """Make the consumer of a lane; it is left as it is when it is there."""
+        names, name = self.client.names, consumer(lane)
+        subject = names.in_lane("q", lane)
+        config: dict[str, Any] = {
+            "durable_name": name,
+            "name": name,
+            "ack_policy": "explicit",
+            "ack_wait": round(self.client.settings.lease.total_seconds() * 1e9),
+            "max_deliver": -1,
+            "max_ack_pending": ACCEPT,
+            "max_waiting": 8192,
+            "filter_subject": subject,
+            "deliver_policy": "all",
+        }
+        request = {"stream_name": names.messages, "config": config, "action": ""}
+        await self.streams.asked(f"CONSUMER.CREATE.{names.messages}.{name}.{subject}", request)
+
+    def later(self, work: Awaitable[None]) -> None:
+        """Do something that nobody waits for, and that may fail: then a lease does it."""
+
+        async def quietly() -> None:
+            with suppress(MotetError, *BROKEN):
+                await work
+
+        task = asyncio.get_running_loop().create_task(quietly())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def close(self) -> None:
+        """Give back what nobody took, if the server answers soon."""
+        for tap in self.taps.values():
+            tap.users = 0
+            tap.rest()
+            tap.wake()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=1.0)
+
+
+def _nothing(_: Msg | None) -> None:
+    """Take nothing yet."""

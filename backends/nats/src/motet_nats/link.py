@@ -1,0 +1,257 @@
+"""One connection that any number of callers share: each answer finds its caller by the last token of its subject.
+
+nats-py makes the connection, reads it, and would reconnect by itself; we do not let it: what was asked on a connection
+that broke must be told so at once, and pull requests do not outlive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from nats.aio.client import Client as Connection
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError, Error, NoServersError, SecureConnWantedError
+
+from motet_nats.location import Location
+
+__all__ = ["Link", "Slot", "status"]
+
+Handler = Callable[[Msg | None], None]
+"""Takes each message that comes to an inbox, and None when no more can come."""
+
+PING = 5
+"""Seconds between two looks whether the server lives; two without an answer end the connection."""
+
+
+class Secret(Connection):
+    """A connection that sends no password, nor anything else, to a server that does not speak TLS.
+
+    nats-py would go on in the clear when a server, or whoever stands between, does not ask for TLS.
+    """
+
+    def _connect_command(self) -> bytes:
+        if not self._server_info.get("tls_required"):
+            raise SecureConnWantedError
+        command: bytes = super()._connect_command()
+        return command
+
+
+class Slot:
+    """An inbox of its own for one pull at a time: what is pulled comes under the subject that it was stored under."""
+
+    __slots__ = ("handler", "inbox")
+
+    def __init__(self, inbox: str) -> None:
+        self.inbox: str = inbox
+        self.handler: Handler | None = None
+
+    def take(self, message: Msg | None) -> None:
+        if self.handler is not None:
+            self.handler(message)
+
+
+class Link:
+    """A connection in use. After the first failure it is broken for good, and all who wait are told."""
+
+    def __init__(self, *, secure: bool = False) -> None:
+        self.connection: Connection = Secret() if secure else Connection()
+        untyped: Any = self.connection
+        self.subscribe: Any = untyped.subscribe
+        self.broken: BaseException | None = None
+        self.said: BaseException | None = None
+        self.inbox: str = ""
+        self.handlers: dict[str, Handler] = {}
+        self.slots: list[Slot] = []
+        self.free: list[Slot] = []
+        self.numbers: itertools.count[int] = itertools.count()
+
+    @classmethod
+    async def open(cls, location: Location, server: str, timeout: float) -> Link:
+        """Connect to one server.
+
+        Raises:
+            Error: It refused.
+            OSError: Nobody is there.
+        """
+        link = cls(secure=location.secure)
+        options: dict[str, Any] = dict(location.options)
+        if (context := location.tls()) is not None:
+            options["tls"] = context
+        try:
+            await link.connection.connect(
+                [server],
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # it tries again before it gives up, also without leave to connect again
+                reconnect_time_wait=0,
+                connect_timeout=max(1, round(timeout)),
+                ping_interval=PING,
+                max_outstanding_pings=2,
+                error_cb=link._hears,
+                closed_cb=link._closed,
+                name="motet",
+                pending_size=64 * 1024 * 1024,
+                **options,
+            )
+            link.inbox = link.connection.new_inbox()
+            await link.listen(f"{link.inbox}.*", link._dispatch)
+        except NoServersError as error:
+            link.abort()
+            raise link.said or error from error
+        except BaseException as error:
+            # Nothing is awaited: it may be that our time is over.
+            link.breaks(error)
+            link.abort()
+            raise
+        return link
+
+    async def listen(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
+        """Have a handler called for whatever comes to a subject, for as long as the connection lives."""
+
+        async def take(message: Msg) -> None:
+            handler(message)
+
+        made: Subscription = await self.subscribe(subject, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        return made
+
+    async def slot(self, handler: Handler) -> Slot:
+        """Take a slot, which is given back by `leave` when the server has done with the pull."""
+        self.check()
+        if self.free:
+            slot = self.free.pop()
+        else:
+            slot = Slot(self.connection.new_inbox())
+            self.slots.append(slot)
+            slot.handler = handler
+            await self.listen(slot.inbox, slot.take)
+        slot.handler = handler
+        return slot
+
+    def leave(self, slot: Slot) -> None:
+        """Give a slot back."""
+        slot.handler = None
+        self.free.append(slot)
+
+    def expect(self, handler: Handler) -> str:
+        """Make an inbox, and return what to forget it by."""
+        self.check()
+        name = str(next(self.numbers))
+        self.handlers[name] = handler
+        return name
+
+    def forget(self, name: str) -> None:
+        """Take nothing more from an inbox."""
+        self.handlers.pop(name, None)
+
+    async def send(self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = "") -> None:
+        """Publish; the answer goes to the inbox of that name.
+
+        Raises:
+            ConnectionClosedError: The connection is broken.
+        """
+        self.check()
+        await self.connection.publish(subject, payload, reply, headers)
+
+    async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+        """Publish, and return the answer.
+
+        Raises:
+            ConnectionClosedError: The connection broke; whether it was done, nobody knows.
+        """
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+        def take(message: Msg | None) -> None:
+            if future.done():
+                return
+            if message is None:
+                future.set_exception(ConnectionClosedError())
+                future.exception()  # whoever has gone away does not miss it
+            else:
+                future.set_result(message)
+
+        name = self.expect(take)
+        try:
+            await self.send(subject, payload, headers, f"{self.inbox}.{name}")
+            return await future
+        finally:
+            self.forget(name)
+
+    async def gather(self, subject: str, payload: bytes) -> list[Msg]:
+        """Publish, and return all answers up to the one that has a status; that one comes last.
+
+        Raises:
+            ConnectionClosedError: The connection broke.
+        """
+        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        name = self.expect(queue.put_nowait)
+        found: list[Msg] = []
+        try:
+            await self.send(subject, payload, reply=f"{self.inbox}.{name}")
+            while not found or not status(found[-1]):
+                message = await queue.get()
+                if message is None:
+                    raise ConnectionClosedError
+                found.append(message)
+        finally:
+            self.forget(name)
+        return found
+
+    def lives(self) -> bool:
+        """Say whether it can be used; nats-py closes a connection now and then without a word."""
+        if self.broken is None and self.connection.is_closed:
+            self.breaks(self.said or ConnectionClosedError())
+        return self.broken is None
+
+    def check(self) -> None:
+        """Refuse to use what is broken.
+
+        Raises:
+            ConnectionClosedError: It is.
+        """
+        if not self.lives():
+            raise ConnectionClosedError from self.broken
+
+    def _dispatch(self, message: Msg) -> None:
+        handler = self.handlers.get(message.subject.rpartition(".")[2])
+        if handler is not None:
+            handler(message)
+
+    async def _hears(self, error: Exception) -> None:
+        self.said = error
+
+    async def _closed(self) -> None:
+        self.breaks(self.said or ConnectionClosedError())
+
+    def breaks(self, error: BaseException) -> None:
+        """Tell all who wait; nobody can say what was done of what they asked."""
+        if self.broken is not None:
+            return
+        self.broken = error
+        handlers, self.handlers = self.handlers, {}
+        for handler in handlers.values():
+            handler(None)
+        for slot in self.slots:
+            slot.take(None)
+
+    async def close(self) -> None:
+        """Hang up."""
+        self.breaks(ConnectionClosedError())
+        with suppress(Error, OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self.connection.close(), 1)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the socket: nats-py leaves it open when it is stopped on its way, or the other side is silent."""
+        untyped: Any = self.connection
+        writer = getattr(getattr(untyped, "_transport", None), "_bare_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+
+def status(message: Msg) -> str:
+    """The status of a message of the server, or nothing: then it is one of a stream."""
+    return (message.headers or {}).get("Status", "")

@@ -1,0 +1,323 @@
+"""Port T on JetStream: whoever has the sequence of a message holds it, and each holder's is another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from nats.aio.msg import Msg
+
+from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
+from motet.errors import MotetError, UsageError
+from motet.failpoints import hit
+from motet.message import Parcel
+from motet.options import Lane
+from motet.ports import Admission, Delivery, QueueInfo, Transport
+from motet_nats.admission import Keys
+from motet_nats.client import Client
+from motet_nats.errors import Mismatch
+from motet_nats.finder import Finder
+from motet_nats.gathering import together
+from motet_nats.holding import Holding, delivered
+from motet_nats.lanes import Lanes
+from motet_nats.names import lane_of, place
+from motet_nats.pauses import Pauses
+from motet_nats.promoting import BACKSTOP, Promoter, short
+from motet_nats.records import Records
+from motet_nats.streams import Streams
+from motet_nats.wire import Letter, letter_of, pack
+
+__all__ = ["NatsTransport"]
+
+MOST = 1000
+"""Messages of one pull."""
+TOGETHER = 256
+"""Publishes, or removals, that are under way at once."""
+SOON = timedelta(milliseconds=1)
+TARGET = "Nats-Schedule-Target"
+
+
+class NatsTransport:
+    """Moves parcels through a work queue."""
+
+    def __init__(self, client: Client, streams: Streams, records: Records, pauses: Pauses) -> None:
+        self.client = client
+        self.streams = streams
+        self.lanes = Lanes(client, streams)
+        self.holding = Holding(client, streams, self.lanes)
+        self.lanes.give_back = self.holding.give_back
+        self.promoter = Promoter(client, streams)
+        self.pauses = pauses
+        self.keys = Keys(self, records)
+
+    # Publishing.
+
+    async def publish(self, parcels: Sequence[Parcel]) -> None:
+        self.client.check()
+        check_parcels(parcels)
+        await self.lanes.know(list(dict.fromkeys(parcel.lane for parcel in parcels)))
+        for first in range(0, len(parcels), TOGETHER):
+            # In order: each is on its way before the next one is sent, and the server takes them as they come.
+            part = parcels[first : first + TOGETHER]
+            await together([self.hand_in(parcel) for parcel in part])
+
+    async def hand_in(self, parcel: Parcel, key: str = "") -> None:
+        """Store one parcel, unless its id is there (T10)."""
+        letter = letter_of(parcel, self.client.nonce(), key)
+        within = f"{self.client.names.of_id(parcel.id)}.>"
+        subject, headers = self.subject(letter, parcel.lane, parcel.due)
+        with suppress(Mismatch):
+            sequence = await self.client.publish(
+                subject, pack(letter), expect=0, within=within, headers=headers, once=True
+            )
+            self.look_after(letter, subject, headers, sequence, parcel.due)
+
+    def look_after(
+        self, letter: Letter, subject: str, headers: dict[str, str] | None, sequence: int, due: datetime | None
+    ) -> None:
+        """Bring what was parked for a short time into its lane when it is due."""
+        if due is not None and headers is not None and headers["Nats-Schedule"] != _at(due):  # the server comes later
+            self.promoter.promote(letter, subject, headers[TARGET], sequence, due)
+
+    def subject(self, letter: Letter, lane: Lane, due: datetime | None) -> tuple[str, dict[str, str] | None]:
+        """Say where a letter goes: into its lane, or aside until it is due; then the server brings it there."""
+        root = self.client.names.of_id(letter.id)
+        target = f"{root}.q.{place(lane)}.{letter.nonce}"
+        now = self.client.settings.clock.now()
+        if due is None or due <= now + SOON:
+            return target, None
+        due += BACKSTOP if short(due, now) else timedelta()
+        headers = {"Nats-Schedule": _at(due), TARGET: target}
+        return f"{root}.d.{place(lane)}.{letter.nonce}", headers
+
+    # Receiving.
+
+    async def receive(
+        self, lanes: Sequence[Lane], limit: int, wait: timedelta, *, paused: bool = False
+    ) -> list[Delivery]:
+        self.client.check()
+        check_count(limit, "limit")
+        check_each(lanes, Lane)
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + wait.total_seconds()
+        await self.lanes.know(lanes)
+        taps = [self.lanes.tap(lane) for lane in lanes]
+        event = asyncio.Event()
+        for tap in taps:
+            tap.users += 1
+        self.pauses.changed.add(event)
+        try:
+            while True:
+                event.clear()
+                taken = await self._collect(lanes, min(limit, MOST), paused)
+                left = give_up - loop.time()
+                if taken or left <= 0 or not limit:
+                    return taken
+                await self._wait(lanes, event, left, paused)
+                self.client.check()
+        finally:
+            self.pauses.changed.discard(event)
+            for tap in taps:
+                tap.users -= 1
+                if tap.came and not tap.users:
+                    tap.keep(())
+
+    async def _collect(self, lanes: Sequence[Lane], limit: int, paused: bool) -> list[Delivery]:
+        """Take what there is, from the first lane on."""
+        taken: list[Delivery] = []
+        try:
+            for lane in lanes:
+                if not paused and await self.pauses.holds(lane.queue):
+                    continue
+                while len(taken) < limit:
+                    messages = await self.lanes.tap(lane).pull(limit - len(taken))
+                    if not messages:
+                        break
+                    if not paused and self.pauses.stopped(lane.queue):
+                        # It was paused while they were on their way.
+                        self.lanes.later(self.holding.give_back(messages))
+                        break
+                    taken += await self._opened(messages, lane)
+        except (asyncio.CancelledError, MotetError) as failure:
+            if taken:
+                if isinstance(failure, MotetError) and not self.client.closed:
+                    return taken
+                self.lanes.later(self.release(taken))
+            raise
+        if taken:
+            hit("after_fetch")
+        return taken
+
+    async def _opened(self, messages: Sequence[Msg], lane: Lane) -> list[Delivery]:
+        """Make deliveries of messages, but for those that are not to be delivered, or not in this form."""
+        opening = asyncio.get_running_loop().create_task(self._open_all(messages, lane))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self.lanes.later(self._return(opening))
+            raise
+
+    async def _return(self, opening: asyncio.Task[list[Delivery]]) -> None:
+        await self.release(await opening)
+
+    async def _open_all(self, messages: Sequence[Msg], lane: Lane) -> list[Delivery]:
+        opened = await together([self._open(message, lane) for message in messages])
+        return [each for each in opened if each is not None]
+
+    async def _open(self, message: Msg, lane: Lane) -> Delivery | None:
+        held, deliveries = delivered(message)
+        letter, sequence = held.letter, held.sequence
+        if held.timed and await self._withdrawn(letter):
+            await self.streams.delete(self.client.names.messages, sequence)
+            return None
+        if deliveries > 1:
+            # It was somebody else's, whose lease is over: from now on it has another sequence, and is nobody's.
+            await self.holding.pass_on(held, charged=deliveries - 1)
+            hit("after_pass_on")
+            return None
+        if letter.key and not await self.keys.claim(letter.key, letter.id, sequence):
+            await self.streams.delete(self.client.names.messages, sequence)
+            return None
+        self.holding.hold(held)
+        return Delivery(message.reply, letter.id, lane, letter.body, letter.deliveries + 1, letter.suspect)
+
+    async def _withdrawn(self, letter: Letter) -> bool:
+        """Say whether a parcel was taken back while the server had begun to bring it."""
+        names = self.client.names
+        return await self.streams.last(names.messages, f"{names.withdrawn}.{letter.nonce}") is not None
+
+    async def _wait(self, lanes: Sequence[Lane], event: asyncio.Event, seconds: float, paused: bool) -> None:
+        """Return when one of the lanes may have something, at the latest after so many seconds."""
+        taps = [self.lanes.tap(lane) for lane in lanes if paused or not self.pauses.stopped(lane.queue)]
+        for tap in taps:
+            tap.waiting[event] = None
+        try:
+            async with asyncio.timeout(seconds):
+                for tap in taps:
+                    await tap.arm()
+                if not any(tap.came for tap in taps):
+                    await asyncio.wait_for(event.wait(), 5)
+        except TimeoutError:
+            return
+        finally:
+            for tap in taps:
+                tap.waiting.pop(event, None)
+
+    # What is held.
+
+    def extend(self, receipts: Sequence[str]) -> list[bool]:
+        self.client.check()
+        return self.holding.extend(receipts)
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        self.client.check()
+        check_each(deliveries, Delivery)
+        await together([self.holding.acknowledge(delivery) for delivery in deliveries])
+
+    async def release(self, deliveries: Sequence[Delivery], delay: timedelta = timedelta()) -> None:
+        self.client.check()
+        check_each(deliveries, Delivery)
+        due = self.client.settings.clock.now() + delay if delay > timedelta() else None
+        await together([self._release(delivery, due) for delivery in deliveries])
+
+    async def _release(self, delivery: Delivery, due: datetime | None) -> None:
+        held = await self.holding.find(delivery)
+        if held is None:
+            return
+        if due is None:
+            await self.holding.pass_on(held)
+            return
+        letter = held.letter
+        subject, headers = self.subject(letter, delivery.lane, due)
+        sequence = await self.holding.replace(held, subject, letter, headers)
+        if sequence:
+            self.look_after(letter, subject, headers, sequence, due)
+
+    async def strike(self, delivery: Delivery) -> int:
+        self.client.check()
+        check_each((delivery,), Delivery)
+        return await self.holding.strike(delivery, self.keys.records)
+
+    # Looking, and queues.
+
+    async def find(self, runs: Sequence[str]) -> list[str | None]:
+        self.client.check()
+        check_text(*runs)
+        finder = Finder(self.client, self.streams)
+        return await together([finder.find(run) for run in runs])
+
+    async def queues(self) -> list[QueueInfo]:
+        self.client.check()
+        return await Finder(self.client, self.streams).queues(await self.pauses.all())
+
+    async def pause(self, queue: str, *, paused: bool = True) -> None:
+        self.client.check()
+        check_text(queue)
+        await self.pauses.put(queue, paused)
+
+    async def move(self, source: str, target: str, limit: int) -> int:
+        self.client.check()
+        check_text(source, target)
+        check_count(limit, "limit")
+        if source == target:
+            raise UsageError(f"queue {source} cannot be moved to itself")
+        found = [lane_of(info["name"]) for info in await Finder(self.client, self.streams).consumers()]
+        lanes = sorted(lane for lane in found if lane is not None and lane.queue == source)
+        moved = 0
+        for lane in lanes:
+            there = lane._replace(queue=target)
+            await self.lanes.know([there])
+            while moved < limit and (taken := await self._collect([lane], min(limit - moved, MOST), paused=True)):
+                answers = await together([self._move(delivery, there) for delivery in taken])
+                moved += sum(answers)
+        return moved
+
+    async def _move(self, delivery: Delivery, there: Lane) -> bool:
+        held = await self.holding.find(delivery)
+        if held is None:
+            return False
+        subject, _ = self.subject(held.letter, there, None)
+        return await self.holding.replace(held, subject, held.letter) > 0
+
+    async def admit(self, admissions: Sequence[Admission]) -> list[str]:
+        self.client.check()
+        check_each(admissions, Admission)
+        check_parcels(admission.parcel for admission in admissions)
+        return [await self.keys.admit(admission) for admission in admissions]
+
+    async def cancel(self, name: str) -> bool:
+        """Take a parked parcel back (D5).
+
+        First comes the mark that it was taken back, and only if it is parked still: the server may have read it to
+        bring it into its lane, and does so even when it is removed meanwhile (measured: 44 of 44). Whoever receives
+        what came from there looks for the mark.
+        """
+        names = self.client.names
+        root = names.of_id(name)
+        parked = await self.streams.last(names.messages, f"{root}.d.>")
+        if parked is None:
+            return False
+        mark = f"{names.withdrawn}.{parked.subject.rpartition('.')[2]}"
+        try:
+            await self.client.publish(
+                mark, b"", expect=parked.sequence, within=f"{root}.>", headers={"Nats-TTL": "300s"}, once=True
+            )
+        except Mismatch:
+            return False
+        return await self.streams.delete(names.messages, parked.sequence) or True
+
+    async def close(self) -> None:
+        """Give back what nobody took."""
+        self.promoter.close()
+        await self.lanes.close()
+        self.holding.close()
+
+
+def _at(due: datetime) -> str:
+    """Say when, as the server reads it."""
+    return f"@at {due.astimezone(UTC).isoformat(timespec='microseconds').replace('+00:00', 'Z')}"
+
+
+_: type[Transport] = NatsTransport
