@@ -208,9 +208,13 @@ class Judge:
         return Ended(State.OK, value, at, at)
 
     def by_itself(self, bodies: list[Execution], run: str, found: tuple[float, Record] | None) -> bool:
-        """Whether a call has a value of its own, and not that of a term in its place."""
-        value = None if found is None else self.value(run, found[1])
-        return any(instead(body) is None and value and value[:2] == [body.name, body.nonce] for body in bodies)
+        """Whether a call has a value of its own, not that of a term in its place; or may have, where none is kept."""
+        if found is None:
+            return False
+        value, alone = self.value(run, found[1]), [body for body in bodies if instead(body) is None]
+        if value is None and found[1].state == State.OK:
+            return bool(alone)
+        return any(value and value[:2] == [body.name, body.nonce] for body in alone)
 
     def value(self, run: str, record: Record) -> Any:
         """The value of a leaf; None when nobody wanted it."""
