@@ -116,7 +116,7 @@ nox.options.sessions = ["lint", "types", "contracts", "tests"]
 
 OWN_SESSION = ("docs", "faults", "soak")  # folders of tests/ that `tests` leaves to the session of that name
 FAST = ("tests/unit", "tests/laws")
-BESIDE = ("-n", str(min(4, (os.cpu_count() or 1) + 1)), "--dist", "loadscope")
+BESIDE = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadscope")
 """So many tests at once: most wait, for a lease or a server. `-n0` or `--pdb` among the arguments undoes it."""
 REPORT = ("-p", "motet.conformance.report", "--conformance-report=.nox/conformance.json")
 
