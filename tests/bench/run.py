@@ -19,6 +19,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "servers"))
+
 from figures import QUICK, SECTIONS, Figure, Scale
 from peers import lines as comparison
 from peers import page

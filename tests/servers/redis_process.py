@@ -1,58 +1,24 @@
-"""One Redis or Valkey server for tests: started in a moment, killed at will, and gone in the end.
-
-A server has a free port of the loopback interface and a folder of its own. `kill` leaves the folder, and `start` or
-`restart` go on from it. When the process that started a server dies in whatever way, a guard beside the server kills it
-and removes its folder.
-"""
+"""One Redis or Valkey server for tests: started in a moment, killed at will, and gone in the end."""
 
 from __future__ import annotations
 
-import os
-import random
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
+from guarded import HOST, PATIENCE, Guarded, Server, ServerFailed, free_port, wait_until
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["HOST", "SLOTS", "RedisServer", "RunningServer", "ServerFailed", "free_port", "text", "wait_until"]
+__all__ = ["HOST", "SLOTS", "RedisServer", "RunningServer", "ServerFailed", "text", "wait_until"]
 
-HOST = "127.0.0.1"
-PORTS = range(20000, 32000)
-BUS = 10000
-"""So far above its port is the bus of a cluster's node, in 6.2 always: both are to be within PORTS."""
 SLOTS = range(16384)
-PATIENCE = 20.0
-"""Seconds that a server has for coming up, on a machine that does other work."""
 IN_USE = "Address already in use"
 
-RUN = 'echo "$$" >&0 && exec "$@" </dev/null'
-"""Tells the guard who it is, and becomes the server."""
-GUARD = """
-while read -r line; do pid=$line; done
-[ "${pid:-0}" = 0 ] || kill -9 "$pid" 2>/dev/null
-for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1"; [ -e "$1" ] || break; sleep 0.1; done
-"""
-"""Reads who the server is, 0 for nobody, until its input ends, which is when we close it or die.
 
-PR_SET_PDEATHSIG would not do: it fires when the thread ends that started the server, and there is none on macOS.
-"""
-
-
-class ServerFailed(RuntimeError):
-    """A server did not come up, or is not what it should be."""
-
-
-class RunningServer:
+class RunningServer(Server):
     """A server that somebody else has started: it can be used, and neither killed nor restarted."""
 
     def __init__(self, url: str, *, line: str = "") -> None:
@@ -79,7 +45,7 @@ class RunningServer:
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if time.monotonic() > deadline:
-                raise ServerFailed(f"{self.url} does not answer{self._said()}")
+                raise ServerFailed(f"{self.url} does not answer{self.said()}")
             time.sleep(0.01)
         if self.line and self.version != self.line and not self.version.startswith(f"{self.line}."):
             raise ServerFailed(f"the server at {self.url} says that it is {self.version}, and should be {self.line}")
@@ -119,20 +85,12 @@ class RunningServer:
     def _mine(self, about: dict[str, Any]) -> bool:
         return True
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """What it has written, as far as that is known."""
         return ""
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-
-class RedisServer(RunningServer):
+class RedisServer(Guarded, RunningServer):
     """A server of our own.
 
     Its folder is made within `folder`. `line` is what it should say that it is, such as "redis 6.2". With `cluster` it
@@ -151,34 +109,19 @@ class RedisServer(RunningServer):
         line: str = "",
         slots: Sequence[int] = SLOTS,
     ) -> None:
-        super().__init__("", line=line)
-        self.program = str(program)
-        self.parent = folder
+        Guarded.__init__(self, program, folder)
+        RunningServer.__init__(self, "", line=line)
         self.cluster = cluster
         self.slots = slots
-        self.port = 0
-        self.folder = Path()
         durable = ("--appendonly", "yes", "--appendfsync", appendfsync) if aof else ("--appendonly", "no")
         # A failover after 15 seconds, as by default, would be long for a test.
         clustered = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000") if cluster else ()
         # A replica is served at once, not after the 5 seconds in which others may come.
         self.options = (*durable, *clustered, "--repl-diskless-sync-delay", "0", *options)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"redis+cluster://{HOST}:{self.port}" if self.cluster else f"redis://{HOST}:{self.port}/0"
-
-    @property
-    def log(self) -> Path:
-        """What it writes."""
-        return self.folder / "server.log"
-
-    @property
-    def pid(self) -> int:
-        """Its process; 0 when there is none."""
-        return self._process.pid if self._process else 0
 
     def start(self) -> None:
         """Start it on a free port, or on the port and the folder that it had, and wait until it can be used.
@@ -186,55 +129,12 @@ class RedisServer(RunningServer):
         Raises:
             ServerFailed: It ended, does not answer, or is of another line than expected.
         """
-        if self._process:
-            raise ServerFailed(f"{self.url} runs already")
-        fresh = self.port == 0
-        if fresh:
-            self.folder = Path(tempfile.mkdtemp(prefix="redis-", dir=self.parent))
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "guard", str(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        fresh = self.begin("redis-")
         try:
             self._come_up(fresh)
         except BaseException:
             self.stop()
             raise
-
-    def kill(self) -> None:
-        """Kill it as a crash would. What it has written stays."""
-        if self._process:
-            self._process.kill()
-            self._tell_guard(0)
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> None:
-        """Kill it, and start it on the same port and with the same folder."""
-        self.kill()
-        self.start()
-
-    def pause(self) -> None:
-        """Let it stand still: it holds its connections, and answers nobody."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """End a pause."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def stop(self) -> None:
-        """Kill it, and remove its folder; another `start` begins anew."""
-        self.kill()
-        self.port = 0
-        if self._guard:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            assert self._guard.stdin is not None
-            self._guard.stdin.close()
-            self._guard.wait()
-            self._guard = None
 
     def replica_of(self, other: RedisServer) -> None:
         """Become a replica of another server, or of another node of a cluster, and wait until all is copied."""
@@ -263,25 +163,17 @@ class RedisServer(RunningServer):
     def _come_up(self, fresh: bool) -> None:
         for _ in range(10 if fresh else 1):
             self.port = free_port(self.cluster) if fresh else self.port
-            self._run()
+            self.spawn(self._arguments())
             try:
-                super().start()
+                RunningServer.start(self)
                 break
             except ServerFailed:  # somebody may have taken the port between our look and its own
-                if not fresh or IN_USE not in self._said():
+                if not fresh or IN_USE not in self.said():
                     raise
                 self.kill()
                 self.log.unlink()
         if self.cluster:
             self._serve_slots(fresh)
-
-    def _run(self) -> None:
-        assert self._guard is not None
-        command = ["/bin/sh", "-c", RUN, "run", self.program, *self._arguments()]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=self._guard.stdin, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
 
     def _arguments(self) -> tuple[str, ...]:
         place = ("--port", str(self.port), "--bind", HOST, "--dir", str(self.folder))
@@ -298,52 +190,11 @@ class RedisServer(RunningServer):
         return "cluster_state:ok" in text(self.command("CLUSTER", "INFO"))
 
     def _answers(self) -> bool:
-        if self._process and self._process.poll() is not None:
-            raise ServerFailed(f"{self.program} ended with {self._process.returncode}{self._said()}")
+        self.alive()
         return super()._answers()
 
     def _mine(self, about: dict[str, Any]) -> bool:
         return bool(about["process_id"] == self.pid)
-
-    def _said(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
-        return "; its log ends so:\n" + "\n".join(lines[-30:])
-
-    def _tell_guard(self, pid: int) -> None:
-        assert self._guard is not None
-        assert self._guard.stdin is not None
-        os.write(self._guard.stdin.fileno(), f"{pid}\n".encode())
-
-
-def free_port(cluster: bool = False) -> int:
-    """Find a port that nobody listens on; of a cluster's node, one whose bus has a free one too."""
-    for port in random.sample(PORTS[:-BUS] if cluster else PORTS, 200):
-        if _free(port) and (not cluster or _free(port + BUS)):
-            return port
-    raise ServerFailed(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def wait_until(claim: Callable[[], bool], failure: str) -> None:
-    """Wait for a claim to become true.
-
-    Raises:
-        ServerFailed: It does not, and this is what to say of it.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not claim():
-        if time.monotonic() > deadline:
-            raise ServerFailed(failure)
-        time.sleep(0.02)
 
 
 def text(reply: Any) -> str:

@@ -69,6 +69,7 @@ async def test_nobody_there_is_unavailable_and_no_password_is_told() -> None:
 async def test_one_of_several_servers_is_enough(own_server: NatsServer) -> None:
     async with opened(f"nats://127.0.0.1:1,127.0.0.1:{own_server.port}") as backend:
         await backend.transport.publish([Parcel("run:0:r1", LANE, b"")])
+        assert await backend.transport.find(["run"]) == ["queued"]
 
 
 async def test_a_wrong_password_is_refused_at_once(tmp_path: Path) -> None:

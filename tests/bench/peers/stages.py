@@ -14,8 +14,8 @@ from typing import Any
 
 from peers.environments import python_of
 from peers.running import REST, Bench, NotMeasured, Worker, cpu_of
-from peers.server import Server
 from peers.table import Peer
+from redis_server import RedisServer
 
 Row = dict[str, Any]
 Rows = dict[str, Row | str]  # a text says why there are no figures
@@ -38,7 +38,7 @@ class Size:
 SMALL = Size(runs=1, share=0.3, calls=500, trips=50, width=200, chords=30, chain=30, naps=1_000)
 
 
-def sections(peer: Peer, server: Server, url: str, size: Size, chosen: Callable[[str], bool]) -> Rows:
+def sections(peer: Peer, server: RedisServer, url: str, size: Size, chosen: Callable[[str], bool]) -> Rows:
     """Take a peer through the chosen sections."""
     rows: Rows = {}
     names = [name for name in STAGES if chosen(name)]
@@ -48,7 +48,7 @@ def sections(peer: Peer, server: Server, url: str, size: Size, chosen: Callable[
         return {row: str(error) for name in names for row in ROWS[name]}
     for name in names:
         bench = Bench(peer, server, url, name, results=name in ("results", "latencies"))
-        server.ask("FLUSHALL")
+        server.clear()
         try:
             for row, figures in STAGES[name](bench, size):
                 rows[row] = figures

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from motet.engine.deadletters import agrees
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
 from motet.message import DeadLetter, Parcel
 from motet.ports import DeadLetters, Filter
@@ -102,7 +103,7 @@ class NatsDeadLetters:
                 continue
             entry = Entry(stored.sequence, _state.decode(value))
             letter = entry.state.letter
-            if letter is not None and _agrees(letter, filter):
+            if letter is not None and agrees(letter, filter):
                 found.append((entry, letter))
         return sorted(found, key=lambda each: each[0].place)
 
@@ -169,17 +170,6 @@ class NatsDeadLetters:
         check_count(limit, "limit")
         chosen = (await self._chosen(filter))[:limit]
         return sum(await together([self._forget(letter.id, entry) for entry, letter in chosen]))
-
-
-def _agrees(letter: DeadLetter, filter: Filter) -> bool:
-    """Say whether a filter chooses a letter (X4)."""
-    return (
-        filter.queue in (None, letter.lane.queue)
-        and filter.task in (None, letter.task)
-        and filter.kind in (None, letter.error.kind)
-        and (filter.since is None or letter.at >= filter.since)
-        and (filter.before is None or letter.at < filter.before)
-    )
 
 
 _: type[DeadLetters] = NatsDeadLetters

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from motet.engine.deadletters import agrees
 from motet.engine.wellformed import check_aware, check_count, check_each, check_parcels, check_text
 from motet.message import DeadLetter, Parcel
 from motet.ports import DeadLetters, Filter
@@ -96,7 +97,7 @@ class RedisDeadLetters:
             more, *listed = await self._look("slice", newest, after, place, *times, count)
             for member, raw in pairs(listed):
                 place = member[:PLACE].decode()
-                if raw is not None and _agrees(each := _letter.decode(raw), filter):
+                if raw is not None and agrees(each := _letter.decode(raw), filter):
                     yield each
                     limit -= 1
                     if not limit:
@@ -112,15 +113,6 @@ class RedisDeadLetters:
 
 def _text(moment: datetime | None) -> str:
     return "" if moment is None else sortable(moment)
-
-
-def _agrees(letter: DeadLetter, filter: Filter) -> bool:
-    """Say whether a filter chooses a letter (X4); the time has been looked at."""
-    return (
-        filter.queue in (None, letter.lane.queue)
-        and filter.task in (None, letter.task)
-        and filter.kind in (None, letter.error.kind)
-    )
 
 
 _: type[DeadLetters] = RedisDeadLetters

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from motet.engine.wellformed import check_count, check_each, check_keys, check_program, check_text
-from motet.errors import MotetError, UsageError
+from motet.errors import UsageError
 from motet.message import Key
 from motet.ports import Barrier, Store
 from motet.program import Arrival, Flag, Once, Open, Put
@@ -68,10 +68,13 @@ class RedisStore:
         flat = [part for keys, _ in asked for part in keys]
         try:
             found = [stored for part in slices(flat, 2 * SLICE) for stored in await self._call("get", part)]
-        except MotetError as error:
+        except BaseException as error:
             for _, future in asked:
                 if not future.done():
                     future.set_exception(error)
+                    future.exception()  # whoever was cancelled does not ask
+            if not isinstance(error, Exception):
+                raise
             return
         first = 0
         for keys, future in asked:

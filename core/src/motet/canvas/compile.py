@@ -301,9 +301,8 @@ def hands_on(term: Term[Any, Any], fed: bool) -> bool:
                 fed = hands_on(step, fed and number not in term.drops)
             return fed
         case Recovered():
-            return hands_on(term.inner, fed) or hands_on(
-                term.handler, True
-            )  # which of them ends it, only the run tells
+            # Which of the two ends it, only the run tells.
+            return hands_on(term.inner, fed) or hands_on(term.handler, True)
         case _:
             return True
 

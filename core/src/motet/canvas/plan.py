@@ -240,11 +240,13 @@ class Plan:
     barriers, and the `marks` that stop a scope.
     """
 
-    __slots__ = ("completions", "inline", "marks", "pages", "run")
+    __slots__ = ("completions", "inline", "marks", "pages", "run", "size")
 
     def __init__(self, run: str) -> None:
         self.run: str = run
         self.pages: dict[tuple[str, int], Page] = {}
+        self.size: int = 1
+        """Nodes that are at hand, and one for the plan itself."""
         self.inline: dict[str, bytes] = {}
         self.completions: dict[tuple[Place, int], Completion] = {}
         self.marks: dict[Place, tuple[Key, ...]] = {}
@@ -258,6 +260,8 @@ class Plan:
             DecodeError: The bytes are not a page.
         """
         page = page or read_page(raw)
+        if (segment, number) not in self.pages:
+            self.size += len(page.nodes)
         self.pages[segment, number] = page
         header = page.header
         if header is None:

@@ -43,20 +43,22 @@ class Plans:
         known = self.kept.get(run)
         if known is None:
             known = self.kept[run] = Plan(run)
-            self._grow(run, 1)
+            self._weigh(run, known)
         else:
             self.kept.move_to_end(run)
+            if known.size != self.sizes[run]:  # another term took a place in it
+                self._weigh(run, known)
         return known
 
-    def _grow(self, run: str, nodes: int) -> None:
-        """Note that a plan holds more, and let go of those used least recently.
+    def _weigh(self, run: str, plan: Plan) -> None:
+        """Note how much a plan holds, and let go of those used least recently.
 
         Whoever works with one keeps it whole; the next gets a new one.
         """
-        if run not in self.kept:
+        if self.kept.get(run) is not plan:
             return
-        self.sizes[run] = self.sizes.get(run, 0) + nodes
-        self.size += nodes
+        self.size += plan.size - self.sizes.get(run, 0)
+        self.sizes[run] = plan.size
         while self.size > KEPT and self.kept:
             gone, _ = self.kept.popitem(last=False)
             self.size -= self.sizes.pop(gone)
@@ -88,7 +90,7 @@ class Plans:
                 if raw is None:
                     raise StateLost(plan.run, f"page {number} of the plan")
                 plan.add(segment, number, raw)
-            self._grow(plan.run, sum(len(plan.page(*key).nodes) for key in keys))
+            self._weigh(plan.run, plan)
         finally:
             if self.loading.get(plan.run) is loaded:
                 del self.loading[plan.run]

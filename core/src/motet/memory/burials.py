@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import datetime
 
+from motet.engine.deadletters import agrees
 from motet.message import DeadLetter
 from motet.ports import Filter
 
@@ -52,14 +53,3 @@ class Burials:
         if after is not None and (place := self.places.get(after)) is not None:
             found = [letter for letter in found if self.places[letter.id] < place]
         return found[:limit]
-
-
-def agrees(letter: DeadLetter, filter: Filter) -> bool:
-    """Say whether a filter chooses a letter (X4)."""
-    return (
-        filter.queue in (None, letter.lane.queue)
-        and filter.task in (None, letter.task)
-        and filter.kind in (None, letter.error.kind)
-        and (filter.since is None or letter.at >= filter.since)
-        and (filter.before is None or letter.at < filter.before)
-    )
