@@ -121,7 +121,10 @@ class Phase:
             self.outcomes.append(outcome)
 
     async def cancel(self, root: str) -> None:
-        await app.handle(root).cancel("the mixture asks")
+        while True:
+            with suppress(Unavailable):  # as in `submit`: a worker may be frozen while it holds SQLite's one lock
+                await app.handle(root).cancel("the mixture asks")
+                break
         self.runs[root] = attrs.evolve(self.runs[root], cancelled=time.monotonic())
 
     async def see(self, root: str, limit: float) -> Outcome | None:
@@ -157,10 +160,13 @@ class Phase:
         number = itertools.count(VICTIMS[-1] + 1)
         while self.kills < kills:
             await until(lambda: any(map(self.fell, VICTIMS)), PATIENCE, f"a worker at {self.point.name}")
-            for slot in filter(self.fell, VICTIMS):
+            fallen = [slot for slot in VICTIMS if self.fell(slot)]
+            if self.point.stop:
+                async with anyio.create_task_group() as tasks:  # one may hold the lock that the other needs to end
+                    for slot in fallen:
+                        tasks.start_soon(self.wake, slot)
+            for slot in fallen:
                 self.kills += 1
-                if self.point.stop:
-                    await self.wake(slot)
                 self.fleet.work(slot, self.point.armed(next(number)) if self.kills < kills else "")
 
     def fell(self, slot: int) -> bool:
