@@ -1,0 +1,288 @@
+"""Asking shards: requests go into their queues, answers come to a queue of this connection; so do wakes and notices."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from motet.errors import MotetError, Unavailable, UsageError
+from motet_rabbitmq.calls import Method
+from motet_rabbitmq.channel import Channel
+from motet_rabbitmq.consumer import Consumer
+from motet_rabbitmq.errors import BackendFull, Lost
+from motet_rabbitmq.frames import Frame
+from motet_rabbitmq.link import Link
+from motet_rabbitmq.names import LANE, SHARD, Names
+from motet_rabbitmq.ownership import Ownership
+from motet_rabbitmq.wire import Asked, Reply, Status, pack, pack_request, read_replies
+
+__all__ = ["Asking"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOOK = 0.2
+"""Seconds without an answer after which one looks whether anybody owns the shard."""
+REQUEST_MOST = 256 * 1024
+
+
+class Waiting:
+    """A call that waits for its answer."""
+
+    __slots__ = ("answer", "asked")
+
+    def __init__(self, asked: Asked, answer: asyncio.Future[Reply]) -> None:
+        self.asked = asked
+        self.answer = answer
+
+
+class Asking:
+    """One client's questions to the shards, and what it listens to."""
+
+    def __init__(self, link: Link, names: Names, owners: Ownership, timeout: float) -> None:
+        self.link = link
+        self.names = names
+        self.owners = owners
+        self.timeout = timeout
+        self.closed = False
+        self.listeners: dict[str, dict[Callable[[bytes], None], None]] = {}
+        self._outbox: dict[int, list[Waiting]] = {}
+        self._pending: dict[int, list[Waiting]] = {}
+        self._numbers = itertools.count(1)
+        self._token = secrets.token_hex(8)
+        self._lock = asyncio.Lock()
+        self._channel: Channel | None = None
+        self._inbox = ""
+        self._made = False
+        self._reader: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._looked: dict[int, float] = {}
+
+    def check(self) -> None:
+        """Refuse calls after the end (B4)."""
+        if self.closed:
+            raise UsageError("this RabbitMQ backend is closed")
+
+    # Calls.
+
+    async def ask(self, shard: int, method: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Ask a shard, and wait for the answer.
+
+        Raises:
+            Unavailable: No answer in time; it may have been done.
+            BackendFull: The shard has too much to keep.
+            UsageError: It refuses the arguments.
+        """
+        self.check()
+        described: Any = method
+        asked = Asked(described.name, pack((*args, *kwargs.values())))
+        self.owners.needed = asyncio.get_running_loop().time()
+        await self._see_to(shard)
+        waiting = self._send(shard, asked)
+        try:
+            async with asyncio.timeout(self.timeout):
+                while not (await asyncio.wait([waiting.answer], timeout=LOOK))[0]:
+                    await self._see_to(shard)
+        except TimeoutError as error:
+            raise Unavailable(f"nobody answered for {self.names.shard(shard)} within {self.timeout:g} s") from error
+        answer: R = self._read(described, waiting.answer.result())
+        return answer
+
+    def _read(self, method: Method[Any, ..., Any], reply: Reply) -> Any:
+        match reply.status:
+            case Status.DONE:
+                return method.answer(reply.value)
+            case Status.FULL:
+                raise BackendFull(int(reply.value))
+            case Status.REFUSED:
+                raise UsageError(reply.value.decode())
+            case Status.UNKNOWN:
+                raise Unavailable(f"the owner of the shard does not know {method.name}: upgrade all workers")
+
+    def _send(self, shard: int, asked: Asked) -> Waiting:
+        """Send it with whatever else goes to that shard in this turn of the loop."""
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(asked, loop.create_future())
+        outbox = self._outbox.setdefault(shard, [])
+        outbox.append(waiting)
+        if len(outbox) == 1:
+            self.later(self._flush(shard))
+        return waiting
+
+    async def _flush(self, shard: int) -> None:
+        try:
+            channel = await self.connected()
+        except MotetError as error:
+            fail(self._outbox.pop(shard, ()), error)
+            return
+        calls = self._outbox.pop(shard, [])
+        frames: list[Frame] = []
+        numbers: list[int] = []
+        for part in parts(calls):
+            number = next(self._numbers)
+            numbers.append(number)
+            self._pending[number] = part
+            body = pack_request([each.asked for each in part], self._inbox, number)
+            frames.append(Frame(self.names.shard(shard), body))
+        try:
+            await channel.publish(frames, timeout=self.timeout)
+        except MotetError as error:
+            for number in numbers:
+                fail(self._pending.pop(number, ()), error)
+            if not isinstance(error, Unavailable):
+                self._made = False
+
+    async def _see_to(self, shard: int) -> None:
+        """Become a guest owner when nobody owns the shard."""
+        now = asyncio.get_running_loop().time()
+        if self.owners.running or self._looked.get(shard, 0.0) + LOOK > now:
+            return
+        self._looked[shard] = now
+        with suppress(MotetError):
+            found = await self.link.topology.look(self.names.shard(shard))
+            if found is None:
+                self._made = False
+                await self.connected()
+            elif found.consumers:
+                self._looked[shard] = now + 1.0
+                return
+            self.owners.begin()
+
+    # The connection.
+
+    async def connected(self) -> Channel:
+        """Return the channel for publishing; make the topology, the inbox and the bindings first if they are not there."""
+        async with self._lock:
+            self.check()
+            channel = self._channel
+            if channel is not None and channel.alive and self._made:
+                return channel
+            if not self._made:
+                await self._make()
+            generation = await self.link.connect()
+            self._inbox = f"{self.names.root}.reply.{self._token}.{generation}"
+            await self.link.topology.declare_queue(self._inbox, durable=False, exclusive=True, auto_delete=True)
+            for key in self.listeners:
+                await self.link.topology.bind(self._inbox, self.names.wake, key)
+            consumer = await (await self.link.channel()).consume(self._inbox, prefetch=65_535, no_ack=True)
+            if self._reader is not None:
+                self._reader.cancel()
+            self._reader = self.later(self._hear(consumer))
+            self._channel = channel = await self.link.channel(mode="confirm")
+            for key in list(self.listeners):
+                self._heard(key, b"")
+            return channel
+
+    async def _make(self) -> None:
+        names, topology = self.names, self.link.topology
+        await topology.declare_exchange(names.wake, "direct")
+        # Somebody else's number of shards is another alternate exchange, which the broker compares.
+        layout = {"alternate-exchange": f"{names.root}.has.{names.shards}.shards"}
+        await topology.declare_exchange(f"{names.root}.layout", "fanout", layout)
+        await topology.declare_queues({names.shard(index): SHARD for index in names.all} | {names.owners: LANE})
+        self._made = True
+
+    async def _hear(self, consumer: Consumer) -> None:
+        try:
+            while True:
+                for delivery in await consumer.batch():
+                    if delivery.exchange:
+                        self._heard(delivery.routing_key, delivery.body)
+                        continue
+                    replies = read_replies(delivery.body)
+                    for waiting, reply in zip(self._pending.pop(replies.number, ()), replies.replies, strict=False):
+                        if not waiting.answer.done():
+                            waiting.answer.set_result(reply)
+        except MotetError as error:
+            lost = Lost(f"the connection was lost while an answer was on its way: {error}")
+            pending, self._pending = self._pending, {}
+            for waiting in pending.values():
+                fail(waiting, lost)
+            self._channel = None
+            if not self.closed:
+                self.later(self._come_back())
+
+    async def _come_back(self) -> None:
+        """Listen again, for as long as it takes: waiters depend on it."""
+        pause = 0.05
+        while not self.closed and self.listeners:
+            with suppress(MotetError):
+                await self.connected()
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    # Listening.
+
+    async def listen(self, key: str, heard: Callable[[bytes], None]) -> None:
+        """Have a function called with what is told under a key, and with nothing after a gap."""
+        self.check()
+        first = key not in self.listeners
+        self.listeners.setdefault(key, {})[heard] = None
+        await self.connected()
+        if first:
+            await self.link.topology.bind(self._inbox, self.names.wake, key)
+
+    def forget(self, key: str, heard: Callable[[bytes], None]) -> None:
+        """Undo `listen`."""
+        of_key = self.listeners.get(key, {})
+        of_key.pop(heard, None)
+        if not of_key and self.listeners.pop(key, None) is not None and not self.closed:
+            self.later(self._unbind(key))
+
+    async def _unbind(self, key: str) -> None:
+        with suppress(MotetError):
+            if key not in self.listeners:
+                await self.link.topology.unbind(self._inbox, self.names.wake, key)
+            if key in self.listeners:
+                await self.link.topology.bind(self._inbox, self.names.wake, key)
+
+    def _heard(self, key: str, body: bytes) -> None:
+        for heard in list(self.listeners.get(key, ())):
+            heard(body)
+
+    def later(self, work: Any) -> asyncio.Task[Any]:
+        """Do something beside what the caller does."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Fail what waits, and end everything that goes on beside."""
+        self.closed = True
+        for key in list(self.listeners):
+            self._heard(key, b"")
+        error = UsageError("this RabbitMQ backend is closed")
+        for waiting in (*self._pending.values(), *self._outbox.values()):
+            fail(waiting, error)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def fail(calls: Iterable[Waiting], error: MotetError) -> None:
+    """Let calls know that there will be no answer."""
+    for waiting in calls:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(error)
+            waiting.answer.exception()  # whoever gave up does not ask for it
+
+
+def parts(calls: Sequence[Waiting]) -> Iterable[list[Waiting]]:
+    """Cut calls into requests of some 256 KiB."""
+    part: list[Waiting] = []
+    size = 0
+    for waiting in calls:
+        weight = len(waiting.asked.arguments)
+        if part and size + weight > REQUEST_MOST:
+            yield part
+            part, size = [], 0
+        part.append(waiting)
+        size += weight
+    if part:
+        yield part
