@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -85,7 +85,7 @@ def _target(channel: int, exchange: str, key: str, mandatory: bool) -> bytes:
     return encode(channel, "basic.publish", 0, exchange, key, mandatory, False)
 
 
-def marshal(frames: list[Frame] | tuple[Frame, ...], channel: int, limit: int) -> list[bytes]:
+def marshal(frames: Sequence[Frame], channel: int, limit: int) -> list[bytes]:
     """Make the bytes of messages, in pieces; `limit` is the greatest frame that the broker takes.
 
     Raises:

@@ -19,7 +19,7 @@ __all__ = ["Link"]
 log: logging.Logger = logging.getLogger("motet.rabbitmq")
 
 FIRST, LONGEST = 0.05, 2.0
-"""Seconds until another attempt to connect: the first pause, doubled each time, and the longest; half of it by chance."""
+"""Seconds until another attempt to connect: the first pause, doubled each time, and the longest. Half is by chance."""
 
 
 class Link:
@@ -134,7 +134,7 @@ class Link:
         while True:
             if self._tries:
                 pause = min(LONGEST, FIRST * 2 ** min(self._tries - 1, 10))
-                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret hangs on it
             addresses = self.location.addresses
             address = addresses[self._turn % len(addresses)]
             try:
