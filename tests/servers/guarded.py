@@ -106,7 +106,7 @@ class Guarded(Server):
     def spawn(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Run the program, in a group of its own with whatever it starts."""
         assert self._guard is not None
-        command = ["/bin/sh", "-c", RUN, "run", *self.command(arguments)]
+        command = ["/bin/sh", "-c", RUN, "run", *self.invocation(arguments)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -117,7 +117,7 @@ class Guarded(Server):
                 start_new_session=True,
             )
 
-    def command(self, arguments: Sequence[str]) -> list[str]:
+    def invocation(self, arguments: Sequence[str]) -> list[str]:
         """What is run."""
         return [self.program, *arguments]
 

@@ -128,7 +128,7 @@ class RabbitServer(Guarded, RunningServer):
                 raise ServerFailed(f"{error}{said}") from error
             raise
 
-    def command(self, arguments: Sequence[str]) -> list[str]:
+    def invocation(self, arguments: Sequence[str]) -> list[str]:
         return ["/bin/sh", "-c", BEGIN, "begin", tool("epmd"), self.program, *arguments]
 
     def made_up(self) -> dict[str, str]:
@@ -240,7 +240,7 @@ def find(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def server_for(folder: str | Path | None = None, **options: Any) -> RunningServer:
-    """Make a server; `start` it, or use it as a context manager. Unless somebody else started it, it is a `RabbitServer`.
+    """Make a server; `start` it, or use it as a context manager. It is a `RabbitServer`, unless others started it.
 
     Raises:
         NoServer: There is none.

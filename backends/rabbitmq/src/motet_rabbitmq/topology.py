@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from motet.errors import BackendError, Unavailable
+from motet_rabbitmq.channel import Channel
+from motet_rabbitmq.errors import Blocked, Lost, Missing
+
 __all__ = ["QueueState", "Topology"]
+
+Arguments = Mapping[str, Any]
 
 
 class QueueState(msgspec.Struct, frozen=True):
@@ -25,10 +32,16 @@ class Topology:
     Every call raises `Unavailable` without an answer in time, and `Rejected` without the right to it.
     """
 
+    def __init__(self, open_channel: Callable[[], Awaitable[Channel]], timeout: float) -> None:
+        self._open = open_channel
+        self._timeout = timeout
+        self._opening: asyncio.Lock = asyncio.Lock()
+        self._channel: Channel | None = None
+
     async def declare_queue(
         self,
         name: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Arguments | None = None,
         *,
         durable: bool = True,
         exclusive: bool = False,
@@ -36,57 +49,73 @@ class Topology:
     ) -> QueueState:
         """Make a queue, unless it is there; the empty name has the broker choose one.
 
+        An exclusive queue dies with the connection.
+
         Raises:
             Foreign: It is there with other arguments.
             Locked: It is another connection's alone.
         """
-        raise NotImplementedError
+        bits = (False, durable, exclusive, auto_delete, False)
+        return QueueState(*await self._ask("queue.declare", 0, name, *bits, arguments))
 
-    async def declare_queues(self, wanted: Mapping[str, Mapping[str, Any]]) -> list[QueueState]:
-        """Make many durable queues in few round trips."""
-        raise NotImplementedError
+    async def declare_queues(self, wanted: Mapping[str, Arguments]) -> list[QueueState]:
+        """Make many durable queues in one round trip; the broker takes 2 to 40 ms for each quorum queue that is new.
+
+        Raises:
+            Foreign: One is there with other arguments; the others are made all the same.
+        """
+        asked = (self.declare_queue(name, arguments) for name, arguments in wanted.items())
+        return [_state(each) for each in await asyncio.gather(*asked, return_exceptions=True)]
 
     async def look(self, name: str) -> QueueState | None:
         """Say how a queue is; None when there is none."""
-        raise NotImplementedError
+        try:
+            return QueueState(*await self._ask("queue.declare", 0, name, True, False, False, False, False, None))
+        except Missing:
+            return None
 
     async def declare_exchange(
-        self, name: str, kind: str = "topic", arguments: Mapping[str, Any] | None = None, *, durable: bool = True
+        self, name: str, kind: str = "topic", arguments: Arguments | None = None, *, durable: bool = True
     ) -> None:
         """Make an exchange, unless it is there.
 
         Raises:
             Foreign: It is there, and is another kind.
         """
-        raise NotImplementedError
+        await self._ask("exchange.declare", 0, name, kind, False, durable, False, False, False, arguments)
 
-    async def bind(self, queue: str, exchange: str, key: str = "", arguments: Mapping[str, Any] | None = None) -> None:
+    async def bind(self, queue: str, exchange: str, key: str = "", arguments: Arguments | None = None) -> None:
         """Have an exchange pass on to a queue.
 
         Raises:
             Missing: One of them is not there.
         """
-        raise NotImplementedError
+        await self._ask("queue.bind", 0, queue, exchange, key, False, arguments)
 
-    async def unbind(self, queue: str, exchange: str, key: str = "") -> None:
-        """Undo `bind`; what is not bound is no error."""
-        raise NotImplementedError
+    async def unbind(self, queue: str, exchange: str, key: str = "", arguments: Arguments | None = None) -> None:
+        """Undo `bind`; what is not bound, or not there, is no error."""
+        await self._ask("queue.unbind", 0, queue, exchange, key, arguments)
 
     async def bind_exchange(self, target: str, source: str, key: str = "") -> None:
-        """Have an exchange pass on to another."""
-        raise NotImplementedError
+        """Have an exchange pass on to another.
+
+        Raises:
+            Missing: One of them is not there.
+        """
+        await self._ask("exchange.bind", 0, target, source, key, False, None)
 
     async def delete_queue(self, name: str, *, if_empty: bool = False, if_unused: bool = False) -> int:
         """Delete a queue, and say how many messages were in it; one that is not there has none.
 
         Raises:
-            Foreign: It is not empty, or is used.
+            Foreign: It is not empty, or is used. A quorum queue refuses both conditions (540): look first.
         """
-        raise NotImplementedError
+        (count,) = await self._ask("queue.delete", 0, name, if_unused, if_empty, False)
+        return int(count)
 
     async def delete_exchange(self, name: str) -> None:
         """Delete an exchange; one that is not there is no error."""
-        raise NotImplementedError
+        await self._ask("exchange.delete", 0, name, False, False)
 
     async def purge(self, name: str) -> int:
         """Drop the messages of a queue that nobody holds, and count them.
@@ -94,4 +123,33 @@ class Topology:
         Raises:
             Missing: No such queue.
         """
-        raise NotImplementedError
+        (count,) = await self._ask("queue.purge", 0, name, False)
+        return int(count)
+
+    async def _ask(self, name: str, *arguments: Any) -> list[Any]:
+        """Ask, again while the channel ends under the question: somebody else's may have been refused on it."""
+        failure: BackendError | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    channel = await self._ready()
+                    try:
+                        return await channel.call(name, *arguments)
+                    except Blocked:
+                        raise
+                    except Lost as error:
+                        failure = error
+        except TimeoutError as error:
+            raise Unavailable(f"no answer to {name} within {self._timeout:g} s") from failure or error
+
+    async def _ready(self) -> Channel:
+        async with self._opening:
+            if self._channel is None or not self._channel.alive:
+                self._channel = await self._open()
+            return self._channel
+
+
+def _state(found: QueueState | BaseException) -> QueueState:
+    if isinstance(found, BaseException):
+        raise found
+    return found
