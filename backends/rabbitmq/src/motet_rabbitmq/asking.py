@@ -7,7 +7,7 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from motet.errors import MotetError, Unavailable, UsageError
 from motet_rabbitmq.calls import Method
@@ -69,7 +69,7 @@ class Asking:
 
     # Calls.
 
-    async def ask(self, shard: int, method: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def ask(self, shard: int, method: Method[Any, P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Ask a shard, and wait for the answer.
 
         Raises:
@@ -78,8 +78,7 @@ class Asking:
             UsageError: It refuses the arguments.
         """
         self.check()
-        described: Any = method
-        asked = Asked(described.name, pack((*args, *kwargs.values())))
+        asked = Asked(method.name, pack((*args, *kwargs.values())))
         self.owners.needed = asyncio.get_running_loop().time()
         await self._see_to(shard)
         waiting = self._send(shard, asked)
@@ -89,7 +88,7 @@ class Asking:
                     await self._see_to(shard)
         except TimeoutError as error:
             raise Unavailable(f"nobody answered for {self.names.shard(shard)} within {self.timeout:g} s") from error
-        answer: R = self._read(described, waiting.answer.result())
+        answer: R = self._read(method, waiting.answer.result())
         return answer
 
     def _read(self, method: Method[Any, ..., Any], reply: Reply) -> Any:

@@ -73,7 +73,7 @@ class Burials:
         return None if row is None else (row.at, row.born)
 
     @call()
-    def page(self, filter: Filter, before: Place | None, limit: int, *, oldest: bool) -> list[tuple[Place, DeadLetter]]:
+    def page(self, filter: Filter, before: Place | None, limit: int, oldest: bool) -> list[tuple[Place, DeadLetter]]:
         """List what a filter chooses, from one end of the order."""
         rows = ((row, row.letter) for rows in self.rows.rows.values() for row in rows.values())
         found = [((row.at, row.born), letter) for row, letter in rows if letter is not None and agrees(letter, filter)]

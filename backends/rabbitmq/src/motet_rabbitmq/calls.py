@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, get_type_hints, overload
 
 import msgspec
 
@@ -28,8 +29,14 @@ class Method(Generic[S, P, R]):
         self.name: str = function.__qualname__
         self.known[self.name] = self
 
+    @overload
+    def __get__(self, part: None, owner: type[S]) -> Self: ...
+
+    @overload
+    def __get__(self, part: S, owner: type[S]) -> Callable[P, R]: ...
+
     def __get__(self, part: S | None, owner: type[S]) -> Any:
-        return self if part is None else self.function.__get__(part, owner)
+        return self if part is None else MethodType(self.function, part)
 
     @cached_property
     def _hints(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from motet.errors import BackendError, MotetError, NotSerializable, Rejected, To
 
 __all__ = [
     "BROKEN",
+    "BackendFull",
     "Blocked",
     "ConsumerGone",
     "Foreign",
@@ -147,3 +148,17 @@ def _translated(error: BaseException, place: str) -> MotetError:
         return NotSerializable("a message to RabbitMQ", str(error))
     kind, advice = next((TABLE[each] for each in type(error).__mro__ if each in TABLE), (Rejected, "it failed"))
     return kind(f"{place}: {advice} ({type(error).__name__}: {str(error)[:300]})")
+
+
+class BackendFull(Unavailable):
+    """Raised when a shard keeps as much as it may: 64 MiB of what runs, waits and is locked. Nothing was done.
+
+    Let runs end, or sweep them; parcels far in the future and dead letters count too. More shards hold more.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(size)
+
+    def __str__(self) -> str:
+        return f"a shard keeps {self.size:,} bytes, which is more than it may: let runs end, or use more shards"

@@ -9,7 +9,7 @@ from motet_rabbitmq.calls import call
 from motet_rabbitmq.ops import WireFlag
 from motet_rabbitmq.state import State, Table
 
-__all__ = ["Feeds"]
+__all__ = ["EVENT", "Feeds", "as_flag"]
 
 FLAGS_KEPT = 3600.0
 EVENTS_KEPT = 1000

@@ -11,7 +11,7 @@ from motet.ports import Busy, Grant, Holding, Lock
 from motet_rabbitmq.calls import call
 from motet_rabbitmq.state import State, Table
 
-__all__ = ["Holders"]
+__all__ = ["Holders", "WireLock"]
 
 
 class WireLock(Lock, frozen=True, array_like=True):

@@ -130,7 +130,7 @@ class Machine:
             conflicts = self.carry_out(entry.program)
             answers.append([(conflict.key, conflict.stored) for conflict in conflicts])
             if entry.held is not None and not conflicts:
-                self.letters.forget.function(self.letters, [entry.held])
+                self.letters.forget([entry.held])
         return answers
 
     @call()
@@ -164,7 +164,7 @@ class Machine:
             case Open():
                 self.runs.open_one(ops.opened(op))
             case Arrive():
-                return self.runs.arrive.function(self.runs, op.key, op.slot, op.failed)
+                return self.runs.arrive(op.key, op.slot, op.failed)
             case Guard():
                 return any(self.runs.values.get(*key) is not None for key in op.keys)
             case Publish():
@@ -200,7 +200,7 @@ class Machine:
     def entered(self, lane: Lane) -> None:
         """Have the control shard note a lane."""
         if self.index == CONTROL:
-            self.roll.enter.function(self.roll, [lane])
+            self.roll.enter([lane])
         else:
             asked = Asked(Roll.enter.name, msgspec.msgpack.encode(([lane],)))
             self.state.outputs.append(Output(self.layout.shard_queue(CONTROL), pack_request([asked])))

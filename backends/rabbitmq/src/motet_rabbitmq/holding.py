@@ -1,0 +1,159 @@
+"""What this client holds: deliveries of lanes, claimed where their parcels are registered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import msgspec
+
+from motet.errors import MotetError
+from motet.options import Lane
+from motet.ports import Delivery
+from motet_rabbitmq import frames
+from motet_rabbitmq.asking import Asking
+from motet_rabbitmq.channel import Channel
+from motet_rabbitmq.letters import Claimed, Held, LaneMessage, Letters
+
+__all__ = ["Holding", "Holdings", "Taken"]
+
+FOREIGN = -2
+"""The shard of what is no message of ours."""
+UNREGISTERED = -3
+_read = msgspec.msgpack.Decoder(LaneMessage).decode
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """What came from a lane, not claimed yet."""
+
+    lane: Lane
+    channel: Channel
+    delivery: frames.Delivery
+
+    def give_back(self) -> None:
+        """Let the broker have it again; when the channel is dead, it has."""
+        with suppress(MotetError):
+            self.channel.nack([self.delivery.tag])
+
+
+class Holding(msgspec.Struct, gc=False):
+    """A message that is held. `kept` says that the register has its body, and the lane has it no more (H9)."""
+
+    taken: Taken
+    message: LaneMessage
+    claim: int
+    since: float
+    kept: bool = False
+
+    def held(self, *, body: bool = False) -> Held:
+        return Held(self.message.id, self.claim, self.taken.lane, self.message.body if body else b"")
+
+    def drop(self) -> None:
+        """Have the broker forget it."""
+        if not self.kept:
+            with suppress(MotetError):
+                self.taken.channel.ack([self.taken.delivery.tag])
+
+
+class Holdings:
+    """All that one client holds, by receipt."""
+
+    def __init__(self, asking: Asking) -> None:
+        self.asking = asking
+        self.held: dict[str, Holding] = {}
+        self.ids: dict[str, str] = {}
+        self.counter = itertools.count(1)
+
+    async def open(self, taken: Sequence[Taken]) -> list[Delivery]:
+        """Claim messages; what is stale is dropped, and what this client runs already goes on under its receipt."""
+        read = [(each, message_of(each.delivery)) for each in taken]
+        claims = await self._claim([message for _, message in read])
+        opened: list[Delivery] = []
+        for (each, message), claimed in zip(read, claims, strict=True):
+            if claimed is None:
+                with suppress(MotetError):
+                    each.channel.ack([each.delivery.tag])
+            elif not self._adopt(each, message, claimed):
+                opened.append(self._hold(each, message, claimed))
+        return opened
+
+    async def _claim(self, messages: Sequence[LaneMessage]) -> list[Claimed | None]:
+        claims: dict[int, Claimed | None] = {}
+        by_shard: dict[int, list[int]] = {}
+        for place, message in enumerate(messages):
+            if message.shard in (FOREIGN, UNREGISTERED):
+                claims[place] = Claimed(0, message.deliveries + 1, message.suspect)
+            else:
+                by_shard.setdefault(message.shard, []).append(place)
+
+        async def ask(shard: int, places: list[int]) -> None:
+            asked = [(messages[place].id, messages[place].nonce) for place in places]
+            answers = await self.asking.ask(shard, Letters.claim, asked)
+            claims.update(zip(places, answers, strict=True))
+
+        await asyncio.gather(*(ask(shard, places) for shard, places in by_shard.items()))
+        return [claims[place] for place in range(len(messages))]
+
+    def _hold(self, taken: Taken, message: LaneMessage, claimed: Claimed) -> Delivery:
+        receipt = f"{message.id}#{next(self.counter)}"
+        now = asyncio.get_running_loop().time()
+        self.held[receipt] = Holding(taken, message, claimed.claim, now)
+        self.ids[message.id] = receipt
+        return Delivery(receipt, message.id, taken.lane, message.body, claimed.deliveries, claimed.suspect)
+
+    def _adopt(self, taken: Taken, message: LaneMessage, claimed: Claimed) -> bool:
+        """Go on holding, under the new delivery, what came back because a channel was lost (H9)."""
+        holding = self.held.get(self.ids.get(message.id, ""))
+        if holding is None or holding.taken.channel.alive:
+            return False
+        holding.taken, holding.claim, holding.message = taken, claimed.claim, message
+        holding.since = asyncio.get_running_loop().time()
+        return True
+
+    def find(self, deliveries: Iterable[Delivery]) -> list[tuple[str, Holding]]:
+        """What of these is held here still."""
+        found = ((each.receipt, self.held.get(each.receipt)) for each in deliveries)
+        return [(receipt, holding) for receipt, holding in found if holding is not None]
+
+    def let_go(self, receipt: str) -> None:
+        """Hold it no more."""
+        holding = self.held.pop(receipt, None)
+        if holding is not None and self.ids.get(holding.message.id) == receipt:
+            del self.ids[holding.message.id]
+
+    async def forget(self, found: Sequence[tuple[str, Holding]]) -> None:
+        """Acknowledge: in the registers first, then in the lanes."""
+        by_shard: dict[int, list[Held]] = {}
+        for _, holding in found:
+            if holding.message.shard not in (FOREIGN, UNREGISTERED):
+                by_shard.setdefault(holding.message.shard, []).append(holding.held())
+        await asyncio.gather(*(self.asking.ask(shard, Letters.forget, held) for shard, held in by_shard.items()))
+        self.dropped(found)
+
+    def dropped(self, found: Sequence[tuple[str, Holding]]) -> None:
+        """The registers know already: acknowledge in the lanes."""
+        for receipt, holding in found:
+            holding.drop()
+            self.let_go(receipt)
+
+    async def give_back(self, found: Sequence[tuple[str, Holding]], delay: timedelta) -> None:
+        """Queue or park what is registered, uncharged, then drop what the lanes had."""
+        by_shard: dict[int, list[Held]] = {}
+        for _, holding in found:
+            by_shard.setdefault(holding.message.shard, []).append(holding.held(body=True))
+        await asyncio.gather(
+            *(self.asking.ask(shard, Letters.give_back, held, delay) for shard, held in by_shard.items())
+        )
+        self.dropped(found)
+
+
+def message_of(delivery: frames.Delivery) -> LaneMessage:
+    """Read what came from a lane; what is no message of ours is one by itself, to be buried by whoever works it off."""
+    try:
+        message = _read(delivery.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return LaneMessage(FOREIGN, delivery.message_id or "foreign", "", delivery.body, True)
+    return message

@@ -1,0 +1,136 @@
+"""Taking messages from lanes: what is there is fetched; for what is not there yet a consumer waits in every lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from motet.errors import MotetError
+from motet.options import Lane
+from motet_rabbitmq.channel import Channel
+from motet_rabbitmq.consumer import Consumer
+from motet_rabbitmq.errors import Missing
+from motet_rabbitmq.holding import Taken
+from motet_rabbitmq.link import Link
+from motet_rabbitmq.names import LANE, Names
+
+__all__ = ["Lanes"]
+
+MOST = 65_535
+
+
+class Lanes:
+    """The lanes that one client receives from, on a connection of their own."""
+
+    def __init__(self, link: Link, names: Names) -> None:
+        self.link = link
+        self.names = names
+        self._known: set[Lane] = set()
+        self._channel: Channel | None = None
+        self._opening = asyncio.Lock()
+
+    async def know(self, lanes: Sequence[Lane]) -> None:
+        """See to it that the queues of lanes are there."""
+        new = [lane for lane in lanes if lane not in self._known]
+        if new:
+            await self.link.topology.declare_queues({self.names.lane(lane): LANE for lane in new})
+            self._known.update(new)
+
+    async def channel(self) -> Channel:
+        async with self._opening:
+            if self._channel is None or not self._channel.alive:
+                self._channel = await self.link.channel(prefetch=1)
+            return self._channel
+
+    async def fetch(self, lanes: Sequence[Lane], limit: int) -> list[Taken]:
+        """Take what is there, from the first lane on.
+
+        Raises:
+            Unavailable: The broker is away; what had been taken goes back.
+        """
+        await self.know(lanes)
+        channel = await self.channel()
+        taken: list[Taken] = []
+        try:
+            for lane in lanes:
+                chunk = 1
+                while (left := limit - len(taken)) > 0:
+                    asked = min(chunk, left)
+                    found = await channel.get(self.names.lane(lane), asked)
+                    taken += [Taken(lane, channel, delivery) for delivery in found]
+                    if len(found) < asked:
+                        break
+                    chunk *= 8
+        except Missing:
+            self._known.clear()  # somebody has deleted a queue
+            return []
+        except BaseException:
+            for each in taken:
+                each.give_back()
+            raise
+        return taken
+
+    async def wait(self, lanes: Sequence[Lane], limit: int, seconds: float, stirred: asyncio.Event) -> list[Taken]:
+        """Wait for the first message of any lane; return what has come with it, perhaps nothing."""
+        channel = await self.channel()
+        consumers: dict[Lane, Consumer] = {}
+        readers: dict[asyncio.Task[list[object]], Lane] = {}
+        taken: list[Taken] = []
+        try:
+            for lane in lanes:
+                consumers[lane] = await channel.consume(self.names.lane(lane), prefetch=min(limit, MOST))
+            waits = [asyncio.create_task(_ready(consumer)) for consumer in consumers.values()]
+            waits.append(asyncio.create_task(_stirred(stirred)))
+            try:
+                await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
+        except Missing:
+            self._known.clear()
+        finally:
+            del readers
+            taken = await self._stop(channel, consumers, limit)
+        return taken
+
+    async def _stop(self, channel: Channel, consumers: dict[Lane, Consumer], limit: int) -> list[Taken]:
+        """End consumers; return what came, in the order of the lanes, and give back what is too much."""
+        stopping = asyncio.create_task(self._stopped(channel, consumers))
+        try:
+            came = await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            stopping.add_done_callback(_give_back)
+            raise
+        for each in reversed(came[limit:]):
+            each.give_back()
+        return came[:limit]
+
+    async def _stopped(self, channel: Channel, consumers: dict[Lane, Consumer]) -> list[Taken]:
+        came: list[Taken] = []
+        answers = await asyncio.gather(*(each.cancel() for each in consumers.values()), return_exceptions=True)
+        for lane, found in zip(consumers, answers, strict=True):
+            if not isinstance(found, BaseException):
+                came += [Taken(lane, channel, delivery) for delivery in found]
+        return came
+
+
+def _give_back(stopping: asyncio.Task[list[Taken]]) -> None:
+    with suppress(Exception, asyncio.CancelledError):
+        for each in reversed(stopping.result()):
+            each.give_back()
+
+
+async def _ready(consumer: Consumer) -> None:
+    """Wait until a consumer has something, and leave it there."""
+    found = await consumer.batch()
+    consumer.come[:0] = found
+
+
+async def _stirred(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def quiet(error: MotetError) -> None:
+    """Let an error pass."""

@@ -1,0 +1,50 @@
+"""Port N on RabbitMQ: whoever waits for a run binds its inbox to the run's name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from motet.ports import Signals
+from motet_rabbitmq.asking import Asking
+
+__all__ = ["RabbitSignals", "RabbitWakeups"]
+
+
+class RabbitSignals:
+    """One client's signals."""
+
+    def __init__(self, asking: Asking) -> None:
+        self.asking = asking
+
+    @asynccontextmanager
+    async def subscribe(self, run: str) -> AsyncGenerator[RabbitWakeups, None]:
+        wakeups = RabbitWakeups(self.asking)
+        try:
+            await self.asking.listen(run, wakeups.heard)
+            yield wakeups
+        finally:
+            self.asking.forget(run, wakeups.heard)
+
+
+class RabbitWakeups:
+    """A level: set by a decision, cleared by a wait."""
+
+    def __init__(self, asking: Asking) -> None:
+        self.asking = asking
+        self.event = asyncio.Event()
+
+    def heard(self, _: bytes) -> None:
+        """Note that something was decided, or may have been."""
+        self.event.set()
+
+    async def wait(self, limit: timedelta) -> None:
+        self.asking.check()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.event.wait(), limit.total_seconds())
+        self.event.clear()
+
+
+_: type[Signals] = RabbitSignals
