@@ -9,12 +9,6 @@ def pytest_configure(config: pytest.Config) -> None:
     missing.watch(config)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if {"server", "own_server"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.timeout(120), append=False)  # a server starts in 5 seconds, or in 40
-
-
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -22,14 +16,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server that is shared by all tests, each with queues of its own; it is not to be harmed."""
+    """A server that is shared by all tests, each in a namespace of its own; it is not to be harmed."""
     with made(tmp_path_factory) as running:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    """A server for this test, which may kill and pause it."""
+    """A server for the tests of one file, which may kill and pause it; it takes seconds to start."""
     with made(tmp_path_factory) as running:
         if not isinstance(running, RabbitServer):
             pytest.skip("a server that somebody else started is not ours to kill")

@@ -16,9 +16,10 @@ Address = tuple[str, int]
 Handover = Literal["confirm", "tx"]
 
 PORTS = {"amqp": 5672, "amqps": 5671}
-KNOWN = frozenset({"ca", "cert", "handover", "heartbeat", "key"})
+KNOWN = frozenset({"ca", "cert", "handover", "heartbeat", "key", "shards"})
 SHORTEST, GREATEST = 1, 3600
 """Seconds of a heartbeat."""
+MOST_SHARDS = 256
 
 
 @attrs.frozen
@@ -37,6 +38,8 @@ class Location:
     secure: bool = False
     ca: str = ""
     pair: tuple[str, str] = ("", "")
+    shards: int = 8
+    """How many queues keep what runs; all who share a namespace must say the same."""
 
     def tls(self) -> ssl.SSLContext | None:
         """Who is trusted, and who we are; None without TLS.
@@ -92,6 +95,7 @@ def locate(url: str) -> Location:
         secure,
         query.get("ca", ""),
         (query.get("cert", ""), query.get("key", "")),
+        _shards(query.get("shards", "8"), name),
     )
 
 
@@ -106,6 +110,12 @@ def _vhost(path: str, name: str) -> str:
 def _heartbeat(text: str, name: str) -> int:
     if not text.isdecimal() or not SHORTEST <= int(text) <= GREATEST:
         raise BadBackend(f"{name!r}: a heartbeat is {SHORTEST} to {GREATEST} seconds")
+    return int(text)
+
+
+def _shards(text: str, name: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_SHARDS:
+        raise BadBackend(f"{name!r}: shards are 1 to {MOST_SHARDS}")
     return int(text)
 
 

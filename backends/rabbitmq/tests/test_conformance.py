@@ -1,0 +1,59 @@
+"""motet-rabbitmq keeps every clause of every port that it declares."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar
+
+import anyio
+import pytest
+from rabbitmq_server import RabbitServer, RunningServer
+
+from motet.conformance import BackendContract
+from motet.ports import Backend, Settings
+from motet_rabbitmq import open as open_rabbitmq
+from motet_rabbitmq.link import Link
+from motet_rabbitmq.location import locate
+from motet_rabbitmq.names import Names
+from motet_rabbitmq.ownership import Ownership
+
+NAMESPACES = ("contract", "patient")
+
+
+class TestRabbit(BackendContract):
+    server: ClassVar[RunningServer]
+
+    @pytest.fixture(autouse=True)
+    @classmethod
+    def _server(cls, own_server: RabbitServer, standing: None) -> None:
+        cls.server = own_server
+
+    def connect(self, settings: Settings) -> AbstractAsyncContextManager[Backend]:
+        return open_rabbitmq(place(self.server), settings)
+
+    async def restart(self) -> None:
+        """Kill the server, and start it on what its folder holds."""
+        if not isinstance(self.server, RabbitServer):
+            await super().restart()  # somebody else's: that this is unproven is for the contract to say
+        else:
+            await anyio.to_thread.run_sync(self.server.restart)
+
+
+def place(server: RunningServer) -> str:
+    return f"{server.url}?shards=2"
+
+
+@pytest.fixture(scope="module")
+def standing(own_server: RabbitServer) -> Iterator[None]:
+    """Workers that own the shards while tests come and go, as where Motet is at home."""
+    owners = [Ownership(locate(place(own_server)), Names(each, 2), time.time) for each in NAMESPACES]
+    for owner in owners:
+        owner.begin(worker=True)
+    yield
+    for owner in owners:
+        asyncio.run(owner.close())
+
+
