@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 __all__ = ["END", "HEAD", "HEARTBEAT", "HELLO", "METHOD", "Method", "decode", "encode", "short", "table", "untable"]
 
@@ -194,9 +194,9 @@ def _field(value: Any) -> bytes:
     if isinstance(value, datetime):
         return b"T" + PLAIN["q"].pack(int(value.timestamp()))
     if isinstance(value, Mapping):
-        return b"F" + table(value)
+        return b"F" + table(cast("Mapping[str, Any]", value))
     if isinstance(value, list | tuple):
-        said = b"".join(map(_field, value))
+        said = b"".join(map(_field, cast("list[Any]", value)))
         return b"A" + SIZE.pack(len(said)) + said
     raise TypeError(f"{type(value).__name__} is no type of a header")
 

@@ -80,10 +80,10 @@ class Asking:
         self.check()
         asked = Asked(method.name, pack((*args, *kwargs.values())))
         self.owners.needed = asyncio.get_running_loop().time()
-        await self._see_to(shard)
-        waiting = self._send(shard, asked)
+        waiting = self._send(shard, asked)  # first, so that calls keep their order
         try:
             async with asyncio.timeout(self.timeout):
+                await self._see_to(shard)
                 while not (await asyncio.wait([waiting.answer], timeout=LOOK))[0]:
                     await self._see_to(shard)
         except TimeoutError as error:

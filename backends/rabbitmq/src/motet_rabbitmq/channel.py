@@ -53,8 +53,10 @@ class Channel:
             raise translate(error, place) from error
         try:
             await made.call("channel.open", "")
-            if mode != "plain":
-                await made.call(*(("confirm.select", False) if mode == "confirm" else ("tx.select",)))
+            if mode == "confirm":
+                await made.call("confirm.select", False)
+            elif mode == "tx":
+                await made.call("tx.select")
             made.mode = mode
             if prefetch is not None:
                 await made.prefetch(prefetch)

@@ -55,7 +55,7 @@ class Confirms:
         waiting = self.waiting
         numbers = [number]
         if multiple:
-            numbers = []
+            numbers = list[int]()
             for each in waiting:
                 if each > number > 0:
                     break

@@ -77,7 +77,8 @@ class Delivery(msgspec.Struct, gc=False):
 
     @property
     def message_id(self) -> str:
-        return self.properties.message_id
+        """Read the id alone, past the headers (some 2 us)."""
+        return _read(self.raw, headers=False).message_id
 
 
 @lru_cache(KEPT)
@@ -121,15 +122,17 @@ def marshal(frames: Sequence[Frame], channel: int, limit: int) -> list[bytes]:
     return made
 
 
-def _read(raw: bytes) -> Properties:
+def _read(raw: bytes, *, headers: bool = True) -> Properties:
     """Read the flags, and what they say follows."""
     flags, at = raw[0] << 8 | raw[1], 2
     found = Properties({})
     for flag in (1 << 15, 1 << 14):  # content type and encoding, which say nothing to us
         if flags & flag:
             at += 1 + raw[at]
-    if flags & HEADERS:
+    if flags & HEADERS and headers:
         found.headers, at = untable(raw, at)
+    elif flags & HEADERS:
+        at += 4 + int.from_bytes(raw[at : at + 4], "big")
     if flags & MODE:
         found.persistent, at = raw[at] == 2, at + 1
     if flags & 1 << 11:  # priority

@@ -121,7 +121,7 @@ class Inbox:
             case "basic.nack":
                 self.confirms.answered(arguments[0], arguments[1], True)
             case "basic.get-empty":
-                self._answered([])
+                self._answered("basic.get", [])
             case "basic.cancel":
                 self._cancelled(arguments[0])
             case "channel.close":
@@ -132,7 +132,7 @@ class Inbox:
             case "channel.flow":
                 self.connection.send(encode(self.number, "channel.flow-ok", arguments[0]))
             case _:
-                self._answered(arguments)
+                self._answered(name.removesuffix("-ok"), arguments)
 
     def header(self, payload: bytes) -> None:
         """Take the size of a body, and the properties beside it."""
@@ -178,7 +178,9 @@ class Inbox:
         consumer.push(delivery)
 
     def _got(self, delivery: Delivery) -> None:
-        asked = self._asked.popleft()
+        asked = self._first("basic.get")
+        if asked is None:
+            return
         if not asked.no_ack:
             self.held.tags[delivery.tag] = None
         if not asked.answer.done():
@@ -190,11 +192,22 @@ class Inbox:
         """Return what nobody waits for any more."""
         self.connection.send(self.held.nacks([delivery.tag], requeue=True))
 
-    def _answered(self, arguments: list[Any]) -> None:
-        if self._asked:
-            answer = self._asked.popleft().answer
-            if not answer.done():
-                answer.set_result(arguments)
+    def _first(self, name: str) -> Asked | None:
+        """Take the first question of a kind that waits: RabbitMQ answers those of one kind in their order.
+
+        Of different kinds it does not: the answers to consume and cancel take another way through the broker, and a
+        later get overtakes them.
+        """
+        for place, asked in enumerate(self._asked):
+            if asked.name == name:
+                del self._asked[place]
+                return asked
+        return None
+
+    def _answered(self, name: str, arguments: list[Any]) -> None:
+        asked = self._first(name)
+        if asked is not None and not asked.answer.done():
+            asked.answer.set_result(arguments)
 
     def _cancelled(self, tag: str) -> None:
         """Tell a consumer that the broker has ended it."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 import attrs
 
@@ -17,6 +18,7 @@ Handover = Literal["confirm", "tx"]
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 KNOWN = frozenset({"ca", "cert", "handover", "heartbeat", "key", "shards"})
+ADDRESS = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?")
 SHORTEST, GREATEST = 1, 3600
 """Seconds of a heartbeat."""
 MOST_SHARDS = 256
@@ -62,34 +64,34 @@ def locate(url: str) -> Location:
     Raises:
         BadBackend: It names no server, or says what we do not know.
     """
-    from motet.backends import masked
-
-    name = masked(url)
+    name = _named(url)
+    scheme, _, rest = url.partition("://")
+    rest, _, asked = rest.partition("?")
+    netloc, _, path = rest.partition("/")
     try:
-        parts = urlsplit(url)
-        query = {each: values[-1] for each, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+        query = {each: values[-1] for each, values in parse_qs(asked, strict_parsing=bool(asked)).items()}
     except ValueError as error:
         raise BadBackend(f"{name!r}: {error}") from error
-    if parts.scheme not in PORTS:
+    if scheme not in PORTS:
         raise BadBackend(f"{name!r}: write amqp://host:5672/vhost or amqps://host:5671/vhost")
     if unknown := query.keys() - KNOWN:
         raise BadBackend(f"{name!r}: there is no {', '.join(sorted(unknown))}; known are {', '.join(sorted(KNOWN))}")
-    secure = parts.scheme == "amqps"
+    secure = scheme == "amqps"
     if not secure and (given := query.keys() & {"ca", "cert", "key"}):
         raise BadBackend(f"{name!r}: {', '.join(sorted(given))} is for TLS: write amqps://")
     if bool(query.get("cert")) != bool(query.get("key")):
         raise BadBackend(f"{name!r}: cert and key go together")
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    credentials, _, hosts = netloc.rpartition("@")
     user, colon, password = credentials.partition(":")
     if credentials and not colon:
         raise BadBackend(f"{name!r}: a user needs a password: write amqp://user:password@host")
-    port = PORTS[parts.scheme]
+    port = PORTS[scheme]
     return Location(
         name,
         tuple(_address(each, port, name) for each in hosts.split(",") if each) or (("localhost", port),),
         unquote(user) if credentials else "guest",
         unquote(password) if credentials else "guest",
-        _vhost(parts.path, name),
+        _vhost(path, name),
         _heartbeat(query.get("heartbeat", "10"), name),
         _handover(query.get("handover", "confirm"), name),
         secure,
@@ -99,12 +101,21 @@ def locate(url: str) -> Location:
     )
 
 
+def _named(url: str) -> str:
+    """Return the URL without its password; several IPv6 addresses are not what urllib takes for one."""
+    from motet.backends import masked
+
+    try:
+        return masked(url)
+    except ValueError:
+        return url.partition("://")[0] + "://..."
+
+
 def _vhost(path: str, name: str) -> str:
-    """Read the path: nothing and `/` are the vhost `/`, as everybody writes it, and so is `/%2F`."""
-    vhost = path.removeprefix("/")
-    if "/" in vhost:
+    """Read the path: nothing is the vhost `/`, as everybody writes it, and so is `%2F`."""
+    if "/" in path:
         raise BadBackend(f"{name!r}: one vhost, whose slashes are written %2F")
-    return unquote(vhost) or "/"
+    return unquote(path) or "/"
 
 
 def _heartbeat(text: str, name: str) -> int:
@@ -128,9 +139,8 @@ def _handover(text: str, name: str) -> Handover:
 
 
 def _address(text: str, port: int, name: str) -> Address:
-    host, colon, number = text.rpartition(":")
-    if not colon or "]" in number:
-        host, number = text, str(port)
-    if not host.strip("[]") or not number.isdecimal() or not 0 < int(number) < 65536:
+    found = ADDRESS.fullmatch(text)
+    number = int(found[2] or port) if found else 0
+    if found is None or not 0 < number < 65536:
         raise BadBackend(f"{name!r}: {text} is no host:port")
-    return host.strip("[]"), int(number)
+    return found[1].strip("[]"), number

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -68,18 +69,32 @@ class ShardOwner:
         self.ticking = False
         self.fresh = False
         self.active = False
+        self.turn = asyncio.Lock()
+        self._leaving = asyncio.Event()
         self.records: Channel
         self.outside: Channel
 
     async def serve(self) -> None:
-        """Own the shard once it falls to us; returns only by an exception."""
+        """Own the shard once it falls to us, until it is left."""
         self.records = await self.link.channel(mode="tx")
         self.outside = await self.link.channel(mode="confirm")
+        serving = asyncio.create_task(self._serve())
+        leaving = asyncio.create_task(self._leaving.wait())
         try:
-            await self._serve()
+            await asyncio.wait([serving, leaving], return_when=asyncio.FIRST_COMPLETED)
+            async with self.turn:  # RabbitMQ fails a channel that is closed while it commits
+                serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
         finally:
+            serving.cancel()
+            leaving.cancel()
             await self.records.close()
             await self.outside.close()
+
+    def leave(self) -> None:
+        """Give the shard up, as soon as nothing is half done."""
+        self._leaving.set()
 
     async def _serve(self) -> None:
         consumer = await self.records.consume(self.queue, prefetch=PREFETCH)
@@ -102,8 +117,10 @@ class ShardOwner:
         log.debug("%s: took over %d deltas, %d records wait", self.queue, len(self.ledger), len(waiting))
         while True:
             for start in range(0, max(1, len(waiting)), TOGETHER):
-                await self._carry_out(waiting[start : start + TOGETHER])
-            await self._compact()
+                async with self.turn:
+                    await self._carry_out(waiting[start : start + TOGETHER])
+            async with self.turn:
+                await self._compact()
             waiting = await self._next(consumer.batch)
 
     async def _next(self, batch: Callable[[], object]) -> list[Delivery]:
@@ -123,7 +140,8 @@ class ShardOwner:
                 due = self.machine.state.next_due()
                 if due is not None and due <= self.clock() and not self.ticking:
                     await self._tick()
-                await self._compact()
+                async with self.turn:
+                    await self._compact()
 
     async def _tick(self) -> None:
         """Put the time into the log (C7)."""

@@ -27,8 +27,12 @@ log = logging.getLogger("motet.rabbitmq")
 
 LOOK = 1.0
 """Seconds between two looks at who else works."""
+UNFAIR = 5
+"""Looks at which this process had more than its share, before it leaves a shard: who comes for a moment gets none."""
 IDLE = 5.0
 """Seconds without a question after which a guest leaves."""
+LEAVE = 2.0
+"""Seconds that a commit has for coming to its end when shards are left."""
 STOP = 10.0
 
 
@@ -47,7 +51,9 @@ class Ownership:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._closed = False
-        self._owners: dict[int, tuple[ShardOwner, asyncio.Task[None]]] = {}
+        self._owners: dict[int, ShardOwner] = {}
+        self._unfair = 0
+        self._leaving = False
 
     @property
     def running(self) -> bool:
@@ -82,6 +88,8 @@ class Ownership:
 
     async def _serve(self) -> None:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+        self._leaving = False
+        self._owners.clear()
         if self._closed:
             return
         link = Link(self.location, label="motet-shards")
@@ -93,6 +101,11 @@ class Ownership:
         try:
             await self._look_around(link)
         finally:
+            self._leaving = True
+            for owner in self._owners.values():
+                owner.leave()
+            tasks[-1].cancel()
+            await asyncio.wait(tasks, timeout=LEAVE)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -101,18 +114,15 @@ class Ownership:
     async def _own(self, link: Link, index: int) -> None:
         """Own one shard, again and again: whatever goes wrong closes its channel, and another process may come first."""
         pause = 0.05
-        while True:
+        while not self._leaving:
             owner = ShardOwner(link, self.names, index, self.clock)
-            task = asyncio.create_task(owner.serve())
-            self._owners[index] = owner, task
+            self._owners[index] = owner
             began = time.monotonic()
+            error: BaseException | None = None
             try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                raise
-            error = None if task.cancelled() else task.exception()
+                await owner.serve()
+            except Exception as caught:  # noqa: BLE001 - whatever it is, the shard goes to somebody else
+                error = caught
             self.refused = isinstance(error, TooNew)
             if isinstance(error, MotetError):
                 log.debug("shard %d: %s", index, error)
@@ -145,6 +155,8 @@ class Ownership:
     def _share(self, workers: int) -> None:
         """Leave one shard that is more than ours; it goes to whoever has waited longest."""
         most = math.ceil(len(self._owners) / max(1, workers))
-        active = [index for index, (owner, _) in self._owners.items() if owner.active]
-        if len(active) > most:
-            self._owners[random.choice(active)][1].cancel()
+        active = [owner for owner in self._owners.values() if owner.active]
+        self._unfair = self._unfair + 1 if len(active) > most else 0
+        if self._unfair >= UNFAIR:
+            self._unfair = 0
+            random.choice(active).leave()
