@@ -13,7 +13,7 @@ from motet.errors import MotetError, Unavailable, UsageError
 from motet_rabbitmq.calls import Method
 from motet_rabbitmq.channel import Channel
 from motet_rabbitmq.consumer import Consumer
-from motet_rabbitmq.errors import BackendFull, Lost
+from motet_rabbitmq.errors import BackendFull, Lost, Nacked
 from motet_rabbitmq.frames import Frame
 from motet_rabbitmq.link import Link
 from motet_rabbitmq.names import LANE, SHARD, Names
@@ -27,6 +27,7 @@ R = TypeVar("R")
 
 LOOK = 0.2
 """Seconds without an answer after which one looks whether anybody owns the shard."""
+AGAIN = 0.05
 REQUEST_MOST = 256 * 1024
 
 
@@ -119,21 +120,25 @@ class Asking:
             fail(self._outbox.pop(shard, ()), error)
             return
         calls = self._outbox.pop(shard, [])
-        frames: list[Frame] = []
-        numbers: list[int] = []
-        for part in parts(calls):
-            number = next(self._numbers)
-            numbers.append(number)
-            self._pending[number] = part
-            body = pack_request([each.asked for each in part], self._inbox, number)
-            frames.append(Frame(self.names.shard(shard), body))
-        try:
-            await channel.publish(frames, timeout=self.timeout)
-        except MotetError as error:
-            for number in numbers:
+        await asyncio.gather(*(self._request(channel, shard, part) for part in parts(calls)))
+
+    async def _request(self, channel: Channel, shard: int, calls: list[Waiting]) -> None:
+        number = next(self._numbers)
+        self._pending[number] = calls
+        body = pack_request([each.asked for each in calls], self._inbox, number)
+        give_up = asyncio.get_running_loop().time() + self.timeout
+        while True:
+            try:
+                await channel.publish([Frame(self.names.shard(shard), body)], timeout=self.timeout)
+            except Nacked as error:
+                if asyncio.get_running_loop().time() < give_up:
+                    await asyncio.sleep(AGAIN)
+                    continue
                 fail(self._pending.pop(number, ()), error)
-            if not isinstance(error, Unavailable):
-                self._made = False
+            except MotetError as error:
+                self._made = self._made and isinstance(error, Unavailable)
+                fail(self._pending.pop(number, ()), error)
+            return
 
     async def _see_to(self, shard: int) -> None:
         """Become a guest owner when nobody owns the shard."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from motet.errors import MotetError, Unavailable
-from motet_rabbitmq.errors import Unroutable
+from motet.errors import MotetError
+from motet_rabbitmq.errors import Nacked, Unroutable
 from motet_rabbitmq.frames import Frame
 
 __all__ = ["Batch", "Confirms"]
@@ -28,12 +28,11 @@ class Batch:
         """All is answered: tell who waits."""
         if self.future.done():
             return
-        if self.returned:
+        if self.refused:
+            # Before what was returned: `Unroutable` promises that all else is stored.
+            self.future.set_exception(Nacked(f"a queue refused {self.refused} messages: it is full, or has failed"))
+        elif self.returned:
             self.future.set_exception(Unroutable(tuple(self.returned)))
-        elif self.refused:
-            self.future.set_exception(
-                Unavailable(f"a queue refused {self.refused} messages: it is full, or has failed")
-            )
         else:
             self.future.set_result(None)
 

@@ -17,6 +17,7 @@ __all__ = [
     "Locked",
     "Lost",
     "Missing",
+    "Nacked",
     "NotAmqp",
     "Refusal",
     "Unroutable",
@@ -49,6 +50,10 @@ class ConsumerGone(Unavailable):
 
 class Blocked(Unavailable):
     """Raised when the broker takes no messages because its memory or disk is short. It says which."""
+
+
+class Nacked(Unavailable):
+    """Raised when a queue refused messages, which are not stored: it is full, has failed, or is only just being made."""
 
 
 class Missing(Rejected):

@@ -70,7 +70,7 @@ class Holdings:
     async def open(self, taken: Sequence[Taken]) -> list[Delivery]:
         """Claim messages; what is stale is dropped, and what this client runs already goes on under its receipt."""
         read = [(each, message_of(each.delivery)) for each in taken]
-        claims = await self._claim([message for _, message in read])
+        claims = await self._claim([(message, each.delivery.redelivered) for each, message in read])
         opened: list[Delivery] = []
         for (each, message), claimed in zip(read, claims, strict=True):
             if claimed is None:
@@ -80,17 +80,17 @@ class Holdings:
                 opened.append(self._hold(each, message, claimed))
         return opened
 
-    async def _claim(self, messages: Sequence[LaneMessage]) -> list[Claimed | None]:
+    async def _claim(self, messages: Sequence[tuple[LaneMessage, bool]]) -> list[Claimed | None]:
         claims: dict[int, Claimed | None] = {}
         by_shard: dict[int, list[int]] = {}
-        for place, message in enumerate(messages):
+        for place, (message, _) in enumerate(messages):
             if message.shard in (FOREIGN, UNREGISTERED):
                 claims[place] = Claimed(0, message.deliveries + 1, message.suspect)
             else:
                 by_shard.setdefault(message.shard, []).append(place)
 
         async def ask(shard: int, places: list[int]) -> None:
-            asked = [(messages[place].id, messages[place].nonce) for place in places]
+            asked = [(message.id, message.nonce, again) for message, again in (messages[place] for place in places)]
             answers = await self.asking.ask(shard, Letters.claim, asked)
             claims.update(zip(places, answers, strict=True))
 

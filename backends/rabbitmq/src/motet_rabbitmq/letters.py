@@ -143,13 +143,17 @@ class Letters:
             self.add(parcel)
 
     @call()
-    def claim(self, messages: list[tuple[str, str]]) -> list[Claimed | None]:
-        """Take messages by id and nonce; None for what is stale. Whoever had it before has lost it."""
-        return [self._claim(name, nonce) for name, nonce in messages]
+    def claim(self, messages: list[tuple[str, str, bool]]) -> list[Claimed | None]:
+        """Take messages by id, nonce and whether they were redelivered; None for what is stale.
 
-    def _claim(self, name: str, nonce: str) -> Claimed | None:
+        Of what was redelivered, whoever had it before has lost it. What is held and was not is a copy: an owner that
+        died between its outputs and its commit, or did not know which of them were stored, has sent it twice.
+        """
+        return [self._claim(name, nonce, again) for name, nonce, again in messages]
+
+    def _claim(self, name: str, nonce: str, again: bool) -> Claimed | None:
         letter = self.row(name)
-        if letter is None or letter.nonce != nonce or letter.place not in (QUEUED, HELD):
+        if letter is None or letter.nonce != nonce or letter.place not in ((QUEUED, HELD) if again else (QUEUED,)):
             return None
         before = letter.suspect or letter.place == HELD
         letter = self.write(

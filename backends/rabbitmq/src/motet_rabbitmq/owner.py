@@ -17,7 +17,7 @@ import msgspec
 
 from motet.failpoints import hit
 from motet_rabbitmq.channel import Channel
-from motet_rabbitmq.errors import Unroutable
+from motet_rabbitmq.errors import Nacked, Unroutable
 from motet_rabbitmq.frames import Delivery, Frame
 from motet_rabbitmq.ledger import Ledger
 from motet_rabbitmq.link import Link
@@ -41,6 +41,7 @@ SIZE_MOST = 8 * 1024 * 1024
 AGE_MOST = 300.0
 """Deltas that are held, their bytes, and the seconds that one is held, before the oldest are written anew (C4, C5)."""
 DELTA_MOST = 256 * 1024
+AGAIN = 0.05
 PAUSE = 0.005
 """Seconds between two ticks, at least."""
 
@@ -212,13 +213,22 @@ class ShardOwner:
             return
         frames = [Frame(output.queue, output.body) for output in outputs]
         hit("before_outputs")
-        try:
-            await self.outside.publish(frames)
-        except Unroutable as error:
-            # A lane that nobody has used yet. The others are stored: only what came back is sent again.
-            lost = {key for _, key in error.keys}
-            await self.link.topology.declare_queues(dict.fromkeys(lost, LANE))
-            await self.outside.publish([frame for frame in frames if frame.routing_key in lost])
+        give_up = self.clock() + self.link.timeout
+        while frames:
+            try:
+                await self.outside.publish(frames)
+            except Unroutable as error:
+                # A lane that nobody has used yet. The others are stored: only what came back is sent again.
+                lost = {key for _, key in error.keys}
+                await self.link.topology.declare_queues(dict.fromkeys(lost, LANE))
+                frames = [frame for frame in frames if frame.routing_key in lost]
+            except Nacked:
+                # A queue that somebody is just making: which of them are stored is not known.
+                if self.clock() > give_up:
+                    raise
+                await asyncio.sleep(AGAIN)
+            else:
+                break
         outputs.clear()
         hit("after_outputs")
 
