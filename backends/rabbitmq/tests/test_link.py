@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from rabbitmq_server import RabbitServer, RunningServer
+from rabbitmq_server import RabbitServer, RunningServer, find
 
 from motet.errors import LeaseLost, NotSerializable, Unavailable, UsageError
 from motet_rabbitmq.channel import Channel
@@ -579,18 +580,18 @@ async def test_of_several_brokers_one_that_lives_is_enough(own_server: RabbitSer
         await link.close()
 
 
-async def test_held_for_longer_than_the_broker_allows_is_told(tmp_path: Any, own_server: RabbitServer) -> None:
-    own_server.stop()
-    own_server.settings = ["consumer_timeout = 1000"]
-    own_server.start()
-    async with linked(own_server) as link:
-        queue = await filled(link, [b"1"])
-        channel = await link.channel()
-        consumer = await channel.consume(queue, prefetch=5)
-        await collect(consumer, 1)
+async def test_held_for_longer_than_the_broker_allows_is_told(server: RunningServer, tmp_path: Path) -> None:
+    impatient = RabbitServer(
+        find(), tmp_path, settings=["consumer_timeout = 500"], erlang="-rabbit channel_tick_interval 500"
+    )
+    with impatient:
+        async with linked(impatient) as link:
+            queue = await filled(link, [b"1"])
+            consumer = await (await link.channel()).consume(queue, prefetch=5)
+            await collect(consumer, 1)
 
-        with pytest.raises(Lost, match="timed out"):
-            await asyncio.wait_for(consumer.batch(), 90)
+            with pytest.raises(Lost, match="timed out"):
+                await asyncio.wait_for(consumer.batch(), 30)
 
 
 async def test_a_closed_link_says_so(server: RunningServer) -> None:
