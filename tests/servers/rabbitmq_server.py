@@ -86,7 +86,8 @@ class RabbitServer(Guarded, RunningServer):
     """A server of our own, which guest:guest may use. Its folder is made within `folder`.
 
     `settings` are lines of its rabbitmq.conf: `consumer_timeout = 60000`, `disk_free_limit.absolute = 1TB`,
-    `max_message_size = 65536`. `line` is what its version must begin with, such as "3.10".
+    `max_message_size = 65536`. `erlang` is for what that file does not know, such as `-rabbit channel_tick_interval 500`,
+    at which it looks for consumers that are too slow. `line` is what its version must begin with, such as "3.10".
     """
 
     def __init__(
@@ -95,11 +96,13 @@ class RabbitServer(Guarded, RunningServer):
         folder: str | Path | None = None,
         *,
         settings: Sequence[str] = (),
+        erlang: str = "",
         line: str = "",
     ) -> None:
         Guarded.__init__(self, program, folder)
         RunningServer.__init__(self, "")
         self.settings = settings
+        self.erlang = erlang
         self.line = line
         self.environment: dict[str, str] = {}
 
@@ -158,7 +161,7 @@ class RabbitServer(Guarded, RunningServer):
             "RABBITMQ_NODENAME": f"motet-{self.port}@localhost",
             "RABBITMQ_PID_FILE": str(folder / "pid"),
             "RABBITMQ_PLUGINS_EXPAND_DIR": str(folder / "plugins"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {{127,0,0,1}} {self.erlang}",
             "RUNNING_UNDER_SYSTEMD": "true",  # it becomes the Erlang machine, and is not a shell that waits for one
         }
 

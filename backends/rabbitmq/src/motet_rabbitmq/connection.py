@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from motet_rabbitmq.amqp import BEAT, BODY, END, HEAD, HEADER, HEARTBEAT, HELLO, METHOD, decode, encode
-from motet_rabbitmq.errors import NotAmqp, Refusal
+from motet_rabbitmq.errors import HungUp, NotAmqp, Refusal
 from motet_rabbitmq.location import Address, Location
 
 __all__ = ["Connection", "Inbound"]
@@ -237,8 +237,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the other side has gone."""
-        if exc is None and self._expected == "connection.start":
-            exc = NotAmqp("the other side hung up instead of a greeting")
+        if self._expected == "connection.start" and not self.about:
+            exc = HungUp(str(exc or "closed"))
         self.breaks(exc or EOFError("closed by the broker"))
 
     def data_received(self, data: bytes) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "Blocked",
     "ConsumerGone",
     "Foreign",
+    "HungUp",
     "Locked",
     "Lost",
     "Missing",
@@ -38,6 +39,10 @@ class Refusal(Exception):
 
 class NotAmqp(Exception):
     """What came is not AMQP 0-9-1. It is translated before it leaves the wire."""
+
+
+class HungUp(EOFError):
+    """The other side closed the connection instead of a greeting. It is translated before it leaves the wire."""
 
 
 class Lost(Unavailable):
@@ -125,6 +130,7 @@ TABLE: dict[type[BaseException], tuple[type[BackendError], str]] = {
     ssl.SSLError: (Rejected, "TLS failed: amqps:// is for a port that speaks TLS, by default 5671"),
     NotAmqp: (Rejected, "no AMQP 0-9-1 is spoken there: correct the port, or write amqps:// for TLS"),
     asyncio.TimeoutError: (Unavailable, "no answer in time"),
+    HungUp: (Unavailable, "it hung up instead of a greeting: it is starting, or wants TLS, for which write amqps://"),
     OSError: (Unavailable, "no connection"),
     EOFError: (Lost, "the connection was closed"),
 }

@@ -149,13 +149,12 @@ class Link:
                 continue
             self.generation += 1
             made.generation = self.generation
-            self._connection, self._tries = made, 0
+            self._connection, self._tries, self._failure = made, 0, None
             return made
 
     def _unanswered(self) -> BackendError:
-        if isinstance(self._failure, BackendError):
-            return Unavailable(f"{self._failure}; gave up after {self.timeout:g} s, and goes on trying")
-        return Unavailable(f"{self.location.name}: no answer within {self.timeout:g} s")
+        said = self._failure if isinstance(self._failure, BackendError) else f"{self.location.name}: no answer"
+        return Unavailable(f"{said}; gave up after {self.timeout:g} s, and goes on trying")
 
 
 def _look(attempts: asyncio.Task[Connection]) -> None:
