@@ -17,6 +17,7 @@ from motet_rabbitmq.topology import Topology
 __all__ = ["Link"]
 
 log: logging.Logger = logging.getLogger("motet.rabbitmq")
+dice = random.SystemRandom()  # nobody else's: links live in several threads
 
 FIRST, LONGEST = 0.05, 2.0
 """Seconds until another attempt to connect: the first pause, doubled each time, and the longest. Half is by chance."""

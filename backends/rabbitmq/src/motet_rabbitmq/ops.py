@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from datetime import timedelta
+from typing import TypeAlias
 
 from motet.message import Parcel
 from motet.program import Arrive, Bury, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
@@ -60,7 +61,7 @@ class WireRetry(Retry, frozen=True, array_like=True, tag="r"):
     """Retry."""
 
     parcel: WireParcel
-    ttl: Any = None
+    ttl: timedelta | None = None
 
 
 class WirePublish(Publish, frozen=True, array_like=True, tag="q"):

@@ -24,7 +24,7 @@ from motet_rabbitmq.link import Link
 from motet_rabbitmq.machine import Machine
 from motet_rabbitmq.names import LANE, Names
 from motet_rabbitmq.state import Change
-from motet_rabbitmq.wire import VERSION, Delta, Replies, Request, Tick, pack, read_record
+from motet_rabbitmq.wire import VERSION, Delta, Replies, Reply, Request, Status, Tick, pack, read_record
 
 __all__ = ["OutOfOrder", "ShardOwner", "TooNew"]
 
@@ -192,7 +192,11 @@ class ShardOwner:
                     self.machine.tick()
                 case Request():
                     self.machine.turn(self.clock(), again=delivery.redelivered or record.again)
-                    replies = self.machine.perform(record.asked)
+                    try:
+                        replies = self.machine.perform(record.asked)
+                    except Exception as error:
+                        await self._spit_out(delivery, record, error)
+                        raise
                     if record.reply_to:
                         answers.append(passing(record.reply_to, pack(Replies(record.number, replies))))
             tags.append(delivery.tag)
@@ -205,6 +209,14 @@ class ShardOwner:
         state.notices.clear()
         if told or answers:
             await self.outside.publish([*told, *answers])
+
+    async def _spit_out(self, delivery: Delivery, request: Request, error: Exception) -> None:
+        """Drop a request that cannot be carried out, or it would stop the shard for ever; nothing of it is committed."""
+        said = Reply(Status.REFUSED, f"the owner failed at it: {type(error).__name__}: {error}".encode())
+        await self.records.commit([], [delivery.tag])
+        if request.reply_to:
+            replies = Replies(request.number, [said] * len(request.asked))
+            await self.outside.publish([passing(request.reply_to, pack(replies))])
 
     async def _send(self) -> None:
         """Publish what the records lead to outside this shard."""

@@ -24,6 +24,7 @@ from motet_rabbitmq.owner import ShardOwner, TooNew
 __all__ = ["Ownership"]
 
 log = logging.getLogger("motet.rabbitmq")
+dice = random.SystemRandom()  # nobody else's: it rolls in a thread
 
 LOOK = 1.0
 """Seconds between two looks at who else works."""
@@ -95,7 +96,7 @@ class Ownership:
         link = Link(self.location, label="motet-shards")
         # Rotated, so that not the first process to come asks first for all of them.
         shards = list(self.names.all)
-        start = random.randrange(len(shards))
+        start = dice.randrange(len(shards))
         tasks = [asyncio.create_task(self._own(link, index)) for index in shards[start:] + shards[:start]]
         tasks.append(asyncio.create_task(self._announce(link)))
         try:
@@ -129,7 +130,7 @@ class Ownership:
             elif error is not None:
                 log.error("shard %d is left: %s: %s", index, type(error).__name__, error, exc_info=error)
             pause = 0.05 if time.monotonic() - began > 10 else min(pause * 2, 5.0)
-            await asyncio.sleep(pause * (0.5 + random.random()))
+            await asyncio.sleep(pause * (0.5 + dice.random()))
 
     async def _announce(self, link: Link) -> None:
         """Be counted as a process that works."""
@@ -143,7 +144,7 @@ class Ownership:
     async def _look_around(self, link: Link) -> None:
         """Give up what is more than our share; as a guest leave when nobody needs us."""
         while True:
-            await asyncio.sleep(LOOK * (0.75 + random.random() / 2))
+            await asyncio.sleep(LOOK * (0.75 + dice.random() / 2))
             with suppress(MotetError):
                 found = await link.topology.look(self.names.owners)
                 workers = 0 if found is None else found.consumers
@@ -159,4 +160,4 @@ class Ownership:
         self._unfair = self._unfair + 1 if len(active) > most else 0
         if self._unfair >= UNFAIR:
             self._unfair = 0
-            random.choice(active).leave()
+            dice.choice(active).leave()
