@@ -86,8 +86,8 @@ class RabbitServer(Guarded, RunningServer):
     """A server of our own, which guest:guest may use. Its folder is made within `folder`.
 
     `settings` are lines of its rabbitmq.conf: `consumer_timeout = 60000`, `disk_free_limit.absolute = 1TB`,
-    `max_message_size = 65536`. `erlang` is for what that file does not know, such as `-rabbit channel_tick_interval 500`,
-    at which it looks for consumers that are too slow. `line` is what its version must begin with, such as "3.10".
+    `max_message_size = 65536`. `erlang` is for what that file does not know: `-rabbit channel_tick_interval 500` is how
+    often it looks for consumers that are too slow. `line` is what its version must begin with, such as "3.10".
     """
 
     def __init__(
