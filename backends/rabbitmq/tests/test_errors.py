@@ -13,7 +13,7 @@ from typing import Any
 import missing
 import pytest
 from guarded import free_port
-from rabbitmq_server import NoServer, RabbitServer, find
+from rabbitmq_server import Kind, NoServer, RabbitServer, find, server_for
 
 from motet.errors import MotetError, Rejected, TooLarge, Unavailable
 from motet_rabbitmq.errors import Foreign, Locked, Lost, Missing, Refusal, translate
@@ -23,7 +23,7 @@ from motet_rabbitmq.location import locate
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+def strict(kind: Kind | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
     """A broker with TLS, few rights, and little patience for large messages."""
     folder = tmp_path_factory.mktemp("strict")
     certificate(folder)
@@ -37,7 +37,8 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
         f"ssl_options.keyfile = {folder}/key.pem",
     ]
     try:
-        made = RabbitServer(find(), folder, settings=settings)
+        made = server_for(kind or Kind("found", find(), ""), folder, settings=settings)
+        assert isinstance(made, RabbitServer)
     except NoServer as none:
         missing.skip("rabbitmq", none)
     with made:

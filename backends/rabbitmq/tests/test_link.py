@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rabbitmq_server import RabbitServer, RunningServer, find
+from rabbitmq_server import Kind, RabbitServer, RunningServer, find, server_for
 
 from motet.errors import LeaseLost, NotSerializable, Unavailable, UsageError
 from motet_rabbitmq.channel import Channel
@@ -607,10 +607,9 @@ async def test_of_several_brokers_one_that_lives_is_enough(own_server: RabbitSer
         await link.close()
 
 
-async def test_held_for_longer_than_the_broker_allows_is_told(server: RunningServer, tmp_path: Path) -> None:
-    impatient = RabbitServer(
-        find(), tmp_path, settings=["consumer_timeout = 500"], erlang="-rabbit channel_tick_interval 500"
-    )
+async def test_held_for_longer_than_the_broker_allows_is_told(kind: Kind | None, tmp_path: Path) -> None:
+    settings, erlang = ["consumer_timeout = 500"], "-rabbit channel_tick_interval 500"
+    impatient = server_for(kind or Kind("found", find(), ""), tmp_path, settings=settings, erlang=erlang)
     with impatient:
         async with linked(impatient) as link:
             queue = await filled(link, [b"1"])
