@@ -1,17 +1,20 @@
 """A RabbitMQ for tests: found on this machine, started in seconds, killed at will, gone in the end.
 
 A server is, in this order: the one that MOTET_TEST_RABBITMQ_URL names; `rabbitmq-server` of this machine; on Debian
-root has it installed, announced, unless MOTET_TEST_INSTALL is 0.
+root has it installed, announced, unless MOTET_TEST_INSTALL is 0. MOTET_TEST_RABBITMQ_SERVERS is a JSON list of several:
+the suite is then run on each.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +22,17 @@ from urllib.parse import urlsplit
 import debian
 from guarded import HOST, Guarded, Server, ServerFailed, free_port, wait_until
 
-__all__ = ["NoServer", "RabbitServer", "RunningServer", "ServerFailed", "find", "reported", "server_for"]
+__all__ = [
+    "Kind",
+    "NoServer",
+    "RabbitServer",
+    "RunningServer",
+    "ServerFailed",
+    "find",
+    "kinds",
+    "reported",
+    "server_for",
+]
 
 OLDEST = (3, 10)
 PACKAGE = "rabbitmq-server"
@@ -82,12 +95,26 @@ class RunningServer(Server):
             raise ServerFailed(f"the server at {self.url.rpartition('@')[2]} is {self.version}, too old")
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A server of the matrix."""
+
+    name: str
+    program: str
+    line: str
+    """What its version must begin with, such as "4.0"."""
+    root: str = ""
+    """The folder with a Debian of its own in which it runs; then its own folder is in there too."""
+
+
 class RabbitServer(Guarded, RunningServer):
     """A server of our own, which guest:guest may use. Its folder is made within `folder`.
 
     `settings` are lines of its rabbitmq.conf: `consumer_timeout = 60000`, `disk_free_limit.absolute = 1TB`,
-    `max_message_size = 65536`. `erlang` is for what that file does not know, such as `-rabbit channel_tick_interval 500`,
-    at which it looks for consumers that are too slow. `line` is what its version must begin with, such as "3.10".
+    `max_message_size = 65536`. `erlang` is for what that file does not know: `-rabbit channel_tick_interval 500` is how
+    often it looks for consumers that are too slow. `line` is what its version must begin with, such as "3.10".
+
+    With `root` it runs in the Debian of that folder, which only root may do.
     """
 
     def __init__(
@@ -98,9 +125,11 @@ class RabbitServer(Guarded, RunningServer):
         settings: Sequence[str] = (),
         erlang: str = "",
         line: str = "",
+        root: str = "",
     ) -> None:
-        Guarded.__init__(self, program, folder)
+        Guarded.__init__(self, program, f"{root}/tmp" if root else folder)
         RunningServer.__init__(self, "")
+        self.root = root
         self.settings = settings
         self.erlang = erlang
         self.line = line
@@ -132,14 +161,30 @@ class RabbitServer(Guarded, RunningServer):
             raise
 
     def invocation(self, arguments: Sequence[str]) -> list[str]:
-        return ["/bin/sh", "-c", BEGIN, "begin", tool("epmd"), self.program, *arguments]
+        return [*self.entrance, "/bin/sh", "-c", BEGIN, "begin", self.tool("epmd"), self.program, *arguments]
+
+    @property
+    def entrance(self) -> list[str]:
+        """What goes into its Debian."""
+        return ["chroot", self.root] if self.root else []
+
+    def tool(self, name: str) -> str:
+        """Find a program of Erlang.
+
+        Raises:
+            ServerFailed: There is none.
+        """
+        path = f"/usr/bin/{name}" if self.root else shutil.which(name)
+        if path is None:
+            raise ServerFailed(f"there is no {name} on PATH, though RabbitMQ is here: Erlang brings it")
+        return path
 
     def made_up(self) -> dict[str, str]:
         """Make the environment in which it touches nothing but its folder, and no port but its own."""
-        control, folder = free_port(), self.folder
-        (folder / "home").mkdir()
-        (folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
+        (self.folder / "home").mkdir()
+        (self.folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
+        control, folder = free_port(), Path("/", self.folder.relative_to(self.root or "/"))
+        kept = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin" if self.root else os.environ.get("PATH", os.defpath)}
         return {
             **kept,
             "ERL_EPMD_ADDRESS": HOST,
@@ -192,7 +237,7 @@ class RabbitServer(Guarded, RunningServer):
             ServerFailed: It refused.
         """
         done = subprocess.run(
-            [str(Path(self.program).with_name("rabbitmqctl")), "--quiet", *words],
+            [*self.entrance, str(Path(self.program).with_name("rabbitmqctl")), "--quiet", *words],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -242,24 +287,20 @@ def find(environment: Mapping[str, str] = os.environ) -> str:
     raise NoServer
 
 
-def server_for(folder: str | Path | None = None, **options: Any) -> RunningServer:
+def kinds(environment: Mapping[str, str] = os.environ) -> list[Kind | None]:
+    """List the servers of the matrix; without a matrix None, for whichever is found."""
+    listed = environment.get("MOTET_TEST_RABBITMQ_SERVERS")
+    return [Kind(**each) for each in json.loads(listed)] if listed else [None]
+
+
+def server_for(kind: Kind | None = None, folder: str | Path | None = None, **options: Any) -> RunningServer:
     """Make a server; `start` it, or use it as a context manager. It is a `RabbitServer`, unless others started it.
 
     Raises:
         NoServer: There is none.
     """
+    if kind is not None:
+        return RabbitServer(kind.program, folder, line=kind.line, root=kind.root, **options)
     if url := os.environ.get("MOTET_TEST_RABBITMQ_URL"):
         return RunningServer(url)
     return RabbitServer(find(), folder, **options)
-
-
-def tool(name: str) -> str:
-    """Find a program of Erlang.
-
-    Raises:
-        ServerFailed: There is none.
-    """
-    path = shutil.which(name)
-    if path is None:
-        raise ServerFailed(f"there is no {name} on PATH, though RabbitMQ is here: Erlang brings it")
-    return path

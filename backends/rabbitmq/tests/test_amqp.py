@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from motet.errors import LeaseLost, Unavailable
+from motet.errors import DecodeError, LeaseLost, Unavailable
 from motet_rabbitmq.amqp import HEAD, METHODS, decode, encode, short, table, untable
 from motet_rabbitmq.confirms import Batch, Confirms
 from motet_rabbitmq.errors import Lost, Unroutable
@@ -94,6 +94,14 @@ def test_properties_are_read_back() -> None:
     found = delivery.properties
     assert (found.headers, found.message_id, found.expiration, found.persistent) == ({"a": 1}, "id", 5, True)
     assert delivery.message_id == "id"
+
+
+@pytest.mark.parametrize("raw", [b"\x20\x00\x00\x00\x00\x03\x01a?", b"\x20\x00\x00", b"\x01"])
+def test_properties_that_cannot_be_read_are_told_when_they_are_asked_for(raw: bytes) -> None:
+    delivery = Delivery(1, False, "", "queue", b"", raw)
+
+    with pytest.raises(DecodeError):
+        _ = delivery.properties
 
 
 # What a channel holds.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ def test_each_step_begins_where_the_one_before_has_led(delay: int, other: int) -
         return
 
     assert exchange == f"d.{way[0].exchange}"
-    for step, following in zip(way, way[1:], strict=False):
+    for step, following in pairwise(way):
         assert following.exchange == step.level - 1
     assert way[-1].level in (0, -1)
     for step in way:

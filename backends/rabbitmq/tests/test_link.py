@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rabbitmq_server import RabbitServer, RunningServer, find
+from rabbitmq_server import Kind, RabbitServer, RunningServer, find, server_for
 
 from motet.errors import LeaseLost, NotSerializable, Unavailable, UsageError
 from motet_rabbitmq.channel import Channel
@@ -173,9 +173,12 @@ async def test_a_full_queue_refuses_and_that_is_told(server: RunningServer) -> N
         queue = await made_queue(link, **{"x-max-length": 1, "x-overflow": "reject-publish"})
         channel = await link.channel(mode="confirm")
 
-        with pytest.raises(Unavailable, match="refused"):
+        async def overfill() -> None:
             for _ in range(100):  # the limit of a quorum queue is not exact
                 await channel.publish([Frame(queue, b"x")])
+
+        with pytest.raises(Unavailable, match="refused"):
+            await overfill()
 
 
 async def test_what_cannot_be_sent_is_refused_before_anything_is(server: RunningServer) -> None:
@@ -302,14 +305,34 @@ async def test_what_is_given_back_comes_again_and_says_so(server: RunningServer)
 
 async def test_what_a_cancelled_get_takes_is_given_back(server: RunningServer) -> None:
     async with linked(server) as link:
-        queue = await filled(link, [b"1"])
+        queue = await filled(link, [b"1", b"2", b"3"])
         channel = await link.channel()
-        task = asyncio.create_task(channel.get(queue))
-        await asyncio.sleep(0)
-        task.cancel()
+        for wait in range(20):
+            task = asyncio.create_task(channel.get(queue, 3))
+            await asyncio.sleep(wait / 10_000)
+            if task.cancel():
+                await asyncio.wait([task])
+            elif not task.cancelled():
+                channel.nack([each.tag for each in task.result()])
 
-        await ready(link, queue, 1)
+        await ready(link, queue, 3)
         assert channel.holding == 0
+
+
+async def test_messages_of_strangers_do_no_harm(server: RunningServer) -> None:
+    async with linked(server) as link:
+        queue = await made_queue(link)
+        name = f"exchange-{secrets.token_hex(4)}"
+        await link.topology.declare_exchange(name, "fanout")
+        await link.topology.bind(queue, name)
+        channel = await link.channel(mode="confirm")
+        await channel.publish([Frame("KEY", b"1", exchange=name), Frame("KEY", b"2", exchange=name)])
+        send = channel.connection.send
+
+        channel.connection.send = lambda data: send(data.replace(b"KEY", b"\xff\xfe\xfd"))  # type: ignore[method-assign]
+        await channel.publish([Frame("KEY", b"3", exchange=name)])
+
+        assert [each.body for each in await channel.get(queue, 3)] == [b"1", b"2", b"3"]
 
 
 async def test_settling_twice_is_refused_here_and_the_channel_lives(server: RunningServer) -> None:
@@ -556,10 +579,14 @@ async def test_an_alarm_is_named_and_when_it_is_over_all_goes_on(own_server: Rab
         await channel.publish([Frame(queue, b"1")])
 
         await asyncio.to_thread(own_server.control, "set_disk_free_limit", "900000GB")
-        with pytest.raises(Blocked, match="disk"):
+
+        async def until_refused() -> None:
             for _ in range(50):
                 await channel.publish([Frame(queue, b"2")])
                 await asyncio.sleep(0.05)
+
+        with pytest.raises(Blocked, match="disk"):
+            await until_refused()
         assert "disk" in link.blocked
         with pytest.raises(Blocked, match="disk"):
             await tx.commit([Frame(queue, b"3")], [])
@@ -580,10 +607,9 @@ async def test_of_several_brokers_one_that_lives_is_enough(own_server: RabbitSer
         await link.close()
 
 
-async def test_held_for_longer_than_the_broker_allows_is_told(server: RunningServer, tmp_path: Path) -> None:
-    impatient = RabbitServer(
-        find(), tmp_path, settings=["consumer_timeout = 500"], erlang="-rabbit channel_tick_interval 500"
-    )
+async def test_held_for_longer_than_the_broker_allows_is_told(kind: Kind | None, tmp_path: Path) -> None:
+    settings, erlang = ["consumer_timeout = 500"], "-rabbit channel_tick_interval 500"
+    impatient = server_for(kind or Kind("found", find(), ""), tmp_path, settings=settings, erlang=erlang)
     with impatient:
         async with linked(impatient) as link:
             queue = await filled(link, [b"1"])

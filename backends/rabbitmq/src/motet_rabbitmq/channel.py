@@ -220,8 +220,11 @@ class Channel:
         try:
             async with asyncio.timeout(self.timeout):
                 found = await asyncio.gather(*answers)
-        except TimeoutError as error:
-            raise self.unanswered("answered") from error
+        except BaseException as error:
+            self.inbox.give_back(answers)
+            if isinstance(error, TimeoutError):
+                raise self.unanswered("answered") from error
+            raise
         return [each for some in found for each in some]
 
     # Settling.
@@ -283,9 +286,10 @@ class Channel:
                 f"{self.place}: the broker takes no messages, {connection.blocked}: free memory or disk there, or raise"
                 " its `vm_memory_high_watermark` or lower `disk_free_limit`"
             )
-        if connection.loop.time() - connection.heard >= self.timeout:
-            # Half open, or stuck: nobody should wait behind it.
-            connection.breaks(TimeoutError(f"nothing heard for {self.timeout:g} s"))
+        silence = connection.loop.time() - connection.heard
+        if silence >= max(self.timeout, connection.heartbeat):
+            # Half open, or stuck, for the broker's own signs of life are missing: nobody should wait behind it.
+            connection.breaks(TimeoutError(f"nothing heard for {silence:.0f} s"))
         return Unavailable(f"{self.place}: not {what} within {self.timeout:g} s; it may be done")
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from motet.errors import DecodeError
 from motet_rabbitmq.amqp import BODY, HEAD, HEADER, encode, short, table, untable
 
 __all__ = ["Delivery", "Frame", "Properties", "marshal"]
@@ -67,18 +68,36 @@ class Delivery(msgspec.Struct, gc=False):
 
     @property
     def properties(self) -> Properties:
-        """Read what came beside the body; keep the answer, for each call reads anew (some 5 us)."""
-        return _read(self.raw)
+        """Read what came beside the body; keep the answer, for each call reads anew (some 5 us).
+
+        Raises:
+            DecodeError: Somebody else has published it, with headers that RabbitMQ has no types for.
+        """
+        return self._properties(headers=True)
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Read the headers; the same holds."""
+        """Read the headers; the same holds.
+
+        Raises:
+            DecodeError: As by `properties`.
+        """
         return self.properties.headers
 
     @property
     def message_id(self) -> str:
-        """Read the id alone, past the headers (some 2 us)."""
-        return _read(self.raw, headers=False).message_id
+        """Read the id alone, past the headers (some 2 us).
+
+        Raises:
+            DecodeError: As by `properties`.
+        """
+        return self._properties(headers=False).message_id
+
+    def _properties(self, *, headers: bool) -> Properties:
+        try:
+            return _read(self.raw, headers=headers)
+        except (ValueError, IndexError, RecursionError, struct.error) as error:
+            raise DecodeError(f"properties that cannot be read: {error}", self.raw) from error
 
 
 @lru_cache(KEPT)
@@ -122,7 +141,7 @@ def marshal(frames: Sequence[Frame], channel: int, limit: int) -> list[bytes]:
     return made
 
 
-def _read(raw: bytes, *, headers: bool = True) -> Properties:
+def _read(raw: bytes, *, headers: bool) -> Properties:
     """Read the flags, and what they say follows."""
     flags, at = raw[0] << 8 | raw[1], 2
     found = Properties({})

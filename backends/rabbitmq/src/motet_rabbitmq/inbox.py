@@ -86,6 +86,14 @@ class Inbox:
         """Expect none any more; what still comes is given back."""
         self._consumers.pop(tag, None)
 
+    def give_back(self, answers: list[asyncio.Future[list[Any]]]) -> None:
+        """Return what has come for somebody who has gone away before all had."""
+        for answer in answers:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                for each in answer.result():
+                    if each.tag in self.held.tags:
+                        self._give_back(each)
+
     # What comes.
 
     def method(self, payload: bytes) -> None:
@@ -100,8 +108,8 @@ class Inbox:
             self._coming = Coming(
                 tag,
                 redelivered != 0,
-                payload[at:stop].decode(),
-                payload[stop + 1 : stop + 1 + payload[stop]].decode(),
+                payload[at:stop].decode("utf-8", "replace"),
+                payload[stop + 1 : stop + 1 + payload[stop]].decode("utf-8", "replace"),
                 consumer,
                 kind,
             )

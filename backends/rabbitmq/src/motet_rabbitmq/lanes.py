@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-from motet.errors import MotetError
+from motet.errors import MotetError, Unavailable
 from motet.options import Lane
+from motet_rabbitmq import frames
 from motet_rabbitmq.channel import Channel
 from motet_rabbitmq.consumer import Consumer
 from motet_rabbitmq.errors import Missing
@@ -18,6 +19,7 @@ from motet_rabbitmq.names import LANE, Names
 __all__ = ["Lanes"]
 
 MOST = 65_535
+PATIENCE = 2.0
 
 
 class Lanes:
@@ -57,7 +59,7 @@ class Lanes:
                 chunk = 1
                 while (left := limit - len(taken)) > 0:
                     asked = min(chunk, left)
-                    found = await channel.get(self.names.lane(lane), asked)
+                    found = await self._get(channel, self.names.lane(lane), asked)
                     taken += [Taken(lane, channel, delivery) for delivery in found]
                     if len(found) < asked:
                         break
@@ -71,11 +73,20 @@ class Lanes:
             raise
         return taken
 
+    async def _get(self, channel: Channel, queue: str, limit: int) -> list[frames.Delivery]:
+        """Get, with little patience: what a queue is asked before it has a leader again may never be answered."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await channel.get(queue, limit)
+        except TimeoutError as error:
+            if self._channel is channel:
+                self._channel = None  # not closed: it may hold what runs
+            raise Unavailable(f"{queue} did not answer within {PATIENCE:g} s") from error
+
     async def wait(self, lanes: Sequence[Lane], limit: int, seconds: float, stirred: asyncio.Event) -> list[Taken]:
         """Wait for the first message of any lane; return what has come with it, perhaps nothing."""
         channel = await self.channel()
         consumers: dict[Lane, Consumer] = {}
-        readers: dict[asyncio.Task[list[object]], Lane] = {}
         taken: list[Taken] = []
         try:
             for lane in lanes:
@@ -91,7 +102,6 @@ class Lanes:
         except Missing:
             self._known.clear()
         finally:
-            del readers
             taken = await self._stop(channel, consumers, limit)
         return taken
 
@@ -130,7 +140,3 @@ async def _ready(consumer: Consumer) -> None:
 
 async def _stirred(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def quiet(error: MotetError) -> None:
-    """Let an error pass."""

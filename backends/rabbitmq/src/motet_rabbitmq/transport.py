@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
-from motet.errors import UsageError
+from motet.errors import Unavailable, UsageError
 from motet.failpoints import hit
 from motet.message import Key, Parcel
 from motet.options import Lane
@@ -30,6 +30,8 @@ __all__ = ["RabbitTransport"]
 T = TypeVar("T")
 CHUNK = 128 * 1024
 """Bytes of parcels in one call."""
+AWAY = 0.1
+"""Seconds until a broker that is away is asked again."""
 
 
 class RabbitTransport:
@@ -97,19 +99,31 @@ class RabbitTransport:
         try:
             while True:
                 stirred.clear()
-                await self.pauses.ready()
-                open_lanes = self._open(lanes, paused)
-                taken = await self.lanes.fetch(open_lanes, limit)
-                left = give_up - loop.time()
-                if not taken and left > 0 and limit:
-                    taken = await self.lanes.wait(open_lanes, limit, left, stirred)
-                self._withhold(taken, paused)
-                found = await self._claimed(taken) if taken else []
+                try:
+                    found = await self._look(lanes, limit, give_up - loop.time(), stirred, paused)
+                except Unavailable:
+                    # A broker that restarts is away for 5 to 40 s; whoever waits anyway, waits for it too.
+                    if give_up <= loop.time() + AWAY:
+                        raise
+                    await asyncio.sleep(AWAY)
+                    found = []
                 self.asking.check()
                 if found or give_up <= loop.time() or not limit:
                     return found
         finally:
             self.pauses.changed.discard(stirred)
+
+    async def _look(
+        self, lanes: Sequence[Lane], limit: int, left: float, stirred: asyncio.Event, paused: bool
+    ) -> list[Delivery]:
+        """Take what is there, or wait for the first that comes; perhaps for nothing."""
+        await self.pauses.ready()
+        open_lanes = self._open(lanes, paused)
+        taken = await self.lanes.fetch(open_lanes, limit)
+        if not taken and left > 0 and limit:
+            taken = await self.lanes.wait(open_lanes, limit, left, stirred)
+        self._withhold(taken, paused)
+        return await self._claimed(taken) if taken else []
 
     def _open(self, lanes: Sequence[Lane], paused: bool) -> list[Lane]:
         return [lane for lane in lanes if paused or lane.queue not in self.pauses.known]
