@@ -62,7 +62,8 @@ class RabbitBackend:
         self.capabilities = Capabilities(
             name="rabbitmq", shared=True, atomic=False, lease=False, locks=True, events=True, durable=True
         )
-        self.transport = RabbitTransport(self.asking, Lanes(self.consuming, names), self.pauses, settings.clock)
+        lanes = Lanes(self.consuming, names)
+        self.transport = RabbitTransport(self.asking, lanes, self.pauses, settings.lease, location.consumer_timeout / 3)
         self.store = RabbitStore(self.asking)
         self.timers = RabbitTimers(self.transport)
         self.schedules = RabbitSchedules(self.asking)

@@ -7,10 +7,12 @@ import itertools
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from hashlib import sha256
 
 import msgspec
 
 from motet.errors import MotetError
+from motet.identity import derive
 from motet.options import Lane
 from motet.ports import Delivery
 from motet_rabbitmq import frames
@@ -22,7 +24,6 @@ __all__ = ["Holding", "Holdings", "Taken"]
 
 FOREIGN = -2
 """The shard of what is no message of ours."""
-UNREGISTERED = -3
 _read = msgspec.msgpack.Decoder(LaneMessage).decode
 
 
@@ -40,7 +41,10 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Holding(msgspec.Struct, gc=False):
-    """A message that is held. `kept` says that the register has its body, and the lane has it no more (H9)."""
+    """A message that is held. `kept` says that the register has its body, and the lane has it no more (H9).
+
+    `since` is when it was taken, or kept last, on the loop's clock.
+    """
 
     taken: Taken
     message: LaneMessage
@@ -84,8 +88,8 @@ class Holdings:
         claims: dict[int, Claimed | None] = {}
         by_shard: dict[int, list[int]] = {}
         for place, (message, _) in enumerate(messages):
-            if message.shard in (FOREIGN, UNREGISTERED):
-                claims[place] = Claimed(0, message.deliveries + 1, message.suspect)
+            if message.shard == FOREIGN:
+                claims[place] = Claimed(0, 1, True)
             else:
                 by_shard.setdefault(message.shard, []).append(place)
 
@@ -109,7 +113,7 @@ class Holdings:
         holding = self.held.get(self.ids.get(message.id, ""))
         if holding is None or holding.taken.channel.alive:
             return False
-        holding.taken, holding.claim, holding.message = taken, claimed.claim, message
+        holding.taken, holding.claim, holding.message, holding.kept = taken, claimed.claim, message, False
         holding.since = asyncio.get_running_loop().time()
         return True
 
@@ -128,7 +132,7 @@ class Holdings:
         """Acknowledge: in the registers first, then in the lanes."""
         by_shard: dict[int, list[Held]] = {}
         for _, holding in found:
-            if holding.message.shard not in (FOREIGN, UNREGISTERED):
+            if holding.message.shard != FOREIGN:
                 by_shard.setdefault(holding.message.shard, []).append(holding.held())
         await asyncio.gather(*(self.asking.ask(shard, Letters.forget, held) for shard, held in by_shard.items()))
         self.dropped(found)
@@ -142,12 +146,44 @@ class Holdings:
     async def give_back(self, found: Sequence[tuple[str, Holding]], delay: timedelta) -> None:
         """Queue or park what is registered, uncharged, then drop what the lanes had."""
         by_shard: dict[int, list[Held]] = {}
-        for _, holding in found:
-            by_shard.setdefault(holding.message.shard, []).append(holding.held(body=True))
+        for receipt, holding in found:
+            if holding.message.shard == FOREIGN:
+                holding.taken.give_back()
+                self.let_go(receipt)
+            else:
+                by_shard.setdefault(holding.message.shard, []).append(holding.held(body=True))
         await asyncio.gather(
             *(self.asking.ask(shard, Letters.give_back, held, delay) for shard, held in by_shard.items())
         )
         self.dropped(found)
+
+
+    async def keep(self, age: float, lease: timedelta) -> None:
+        """Have the registers keep what is held for so long, and go on keeping what they keep (H9).
+
+        The broker takes back what a channel has held for its `consumer_timeout`, and the whole channel with it.
+        """
+        now = asyncio.get_running_loop().time()
+        renewed = lease.total_seconds() / 3
+        by_shard: dict[int, list[str]] = {}
+        for receipt, holding in self.held.items():
+            if holding.message.shard != FOREIGN and now - holding.since >= (renewed if holding.kept else age):
+                by_shard.setdefault(holding.message.shard, []).append(receipt)
+        for shard, receipts in by_shard.items():
+            asked = [self.held[receipt].held(body=not self.held[receipt].kept) for receipt in receipts]
+            answers = await self.asking.ask(shard, Letters.keep, asked, lease)
+            for receipt, kept in zip(receipts, answers, strict=True):
+                self._kept(receipt, kept)
+
+    def _kept(self, receipt: str, kept: bool) -> None:
+        holding = self.held.get(receipt)
+        if holding is None:
+            return
+        if not kept:
+            self.let_go(receipt)  # somebody else has it by now
+            return
+        holding.drop()
+        holding.kept, holding.since = True, asyncio.get_running_loop().time()
 
 
 def message_of(delivery: frames.Delivery) -> LaneMessage:
@@ -155,5 +191,5 @@ def message_of(delivery: frames.Delivery) -> LaneMessage:
     try:
         message = _read(delivery.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return LaneMessage(FOREIGN, delivery.message_id or "foreign", "", delivery.body, True)
+        return LaneMessage(FOREIGN, derive("foreign", sha256(delivery.body).hexdigest()), "", delivery.body)
     return message

@@ -19,7 +19,10 @@ from motet_rabbitmq.names import LANE, Names
 __all__ = ["Lanes"]
 
 MOST = 65_535
+FEW = 4
 PATIENCE = 2.0
+QUIET = 0.05
+"""Seconds without another message after which a lane is taken to be empty, whatever was said before."""
 
 
 class Lanes:
@@ -53,35 +56,53 @@ class Lanes:
         """
         await self.know(lanes)
         channel = await self.channel()
+        # Looking costs one round trip for all lanes; of the worker's dozen most are empty.
+        looks = await asyncio.gather(*(self.link.topology.look(self.names.lane(lane)) for lane in lanes))
         taken: list[Taken] = []
         try:
-            for lane in lanes:
-                chunk = 1
-                while (left := limit - len(taken)) > 0:
-                    asked = min(chunk, left)
-                    found = await self._get(channel, self.names.lane(lane), asked)
+            for lane, state in zip(lanes, looks, strict=True):
+                if state is None:
+                    self._known.clear()  # somebody has deleted a queue
+                elif asked := min(state.ready, limit - len(taken)):
+                    found = await self._take(channel, self.names.lane(lane), asked)
                     taken += [Taken(lane, channel, delivery) for delivery in found]
-                    if len(found) < asked:
-                        break
-                    chunk *= 8
         except Missing:
-            self._known.clear()  # somebody has deleted a queue
+            self._known.clear()
             return []
         except BaseException:
-            for each in taken:
+            for each in reversed(taken):
                 each.give_back()
             raise
         return taken
 
-    async def _get(self, channel: Channel, queue: str, limit: int) -> list[frames.Delivery]:
-        """Get, with little patience: what a queue is asked before it has a leader again may never be answered."""
+    async def _take(self, channel: Channel, queue: str, count: int) -> list[frames.Delivery]:
+        """Take so many that are said to be there: a few by get, many by a consumer that lives until they have come."""
         try:
             async with asyncio.timeout(PATIENCE):
-                return await channel.get(queue, limit)
+                if count <= FEW:
+                    return await channel.get(queue, count)
+                consumer = await channel.consume(queue, prefetch=count)
+                return await self._drain(channel, consumer, count)
         except TimeoutError as error:
+            # What a queue is asked before it has a leader again may never be answered.
             if self._channel is channel:
                 self._channel = None  # not closed: it may hold what runs
             raise Unavailable(f"{queue} did not answer within {PATIENCE:g} s") from error
+
+    async def _drain(self, channel: Channel, consumer: Consumer, count: int) -> list[frames.Delivery]:
+        """Take from a consumer until so many have come, or no more do: others take from the lane too."""
+        found: list[frames.Delivery] = []
+        try:
+            while len(found) < count:
+                async with asyncio.timeout(QUIET):
+                    found += await consumer.batch()
+        except TimeoutError:
+            pass
+        except BaseException:
+            stopping = asyncio.create_task(consumer.cancel())
+            stopping.add_done_callback(lambda _: _nack(channel, [*found, *consumer.take()]))
+            raise
+        return [*found, *await consumer.cancel()]
 
     async def wait(self, lanes: Sequence[Lane], limit: int, seconds: float, stirred: asyncio.Event) -> list[Taken]:
         """Wait for the first message of any lane; return what has come with it, perhaps nothing."""
@@ -89,8 +110,22 @@ class Lanes:
         consumers: dict[Lane, Consumer] = {}
         taken: list[Taken] = []
         try:
-            for lane in lanes:
-                consumers[lane] = await channel.consume(self.names.lane(lane), prefetch=min(limit, MOST))
+            await channel.prefetch(min(limit, MOST))
+            made = asyncio.gather(*(channel.consume(self.names.lane(lane)) for lane in lanes), return_exceptions=True)
+            try:
+                answers = await asyncio.shield(made)
+            except asyncio.CancelledError:
+                answers = await made
+                raise
+            finally:
+                if made.done() and not made.cancelled():
+                    answers = made.result()
+                    consumers = {
+                        lane: each for lane, each in zip(lanes, answers, strict=True) if isinstance(each, Consumer)
+                    }
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
             waits = [asyncio.create_task(_ready(consumer)) for consumer in consumers.values()]
             waits.append(asyncio.create_task(_stirred(stirred)))
             try:
@@ -130,6 +165,11 @@ def _give_back(stopping: asyncio.Task[list[Taken]]) -> None:
     with suppress(Exception, asyncio.CancelledError):
         for each in reversed(stopping.result()):
             each.give_back()
+
+
+def _nack(channel: Channel, deliveries: Sequence[frames.Delivery]) -> None:
+    with suppress(MotetError):
+        channel.nack([each.tag for each in deliveries])
 
 
 async def _ready(consumer: Consumer) -> None:

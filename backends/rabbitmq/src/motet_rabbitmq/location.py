@@ -17,11 +17,12 @@ Address = tuple[str, int]
 Handover = Literal["confirm", "tx"]
 
 PORTS = {"amqp": 5672, "amqps": 5671}
-KNOWN = frozenset({"ca", "cert", "handover", "heartbeat", "key", "shards"})
+KNOWN = frozenset({"ca", "cert", "consumer_timeout", "handover", "heartbeat", "key", "shards"})
 ADDRESS = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?")
 SHORTEST, GREATEST = 1, 3600
 """Seconds of a heartbeat."""
 MOST_SHARDS = 256
+YEAR = 366 * 86400
 
 
 @attrs.frozen
@@ -42,6 +43,8 @@ class Location:
     pair: tuple[str, str] = ("", "")
     shards: int = 8
     """How many queues keep what runs; all who share a namespace must say the same."""
+    consumer_timeout: int = 1800
+    """Seconds, as the broker's configuration says: what is held for a third of it is kept elsewhere."""
 
     def tls(self) -> ssl.SSLContext | None:
         """Who is trusted, and who we are; None without TLS.
@@ -97,7 +100,8 @@ def locate(url: str) -> Location:
         secure,
         query.get("ca", ""),
         (query.get("cert", ""), query.get("key", "")),
-        _shards(query.get("shards", "8"), name),
+        _number(query.get("shards", "8"), "shards", MOST_SHARDS, name),
+        _number(query.get("consumer_timeout", "1800"), "consumer_timeout", YEAR, name),
     )
 
 
@@ -124,9 +128,9 @@ def _heartbeat(text: str, name: str) -> int:
     return int(text)
 
 
-def _shards(text: str, name: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_SHARDS:
-        raise BadBackend(f"{name!r}: shards are 1 to {MOST_SHARDS}")
+def _number(text: str, what: str, most: int, name: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise BadBackend(f"{name!r}: {what} is a number from 1 to {most:,}")
     return int(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -12,10 +13,10 @@ from motet.errors import Unavailable, UsageError
 from motet.failpoints import hit
 from motet.message import Key, Parcel
 from motet.options import Lane
-from motet.ports import Admission, Clock, Delivery, QueueInfo, Transport
+from motet.ports import Admission, Delivery, QueueInfo, Transport
 from motet_rabbitmq import ops
 from motet_rabbitmq.asking import Asking
-from motet_rabbitmq.holding import Holding, Holdings, Taken, message_of
+from motet_rabbitmq.holding import FOREIGN, Holding, Holdings, Taken, message_of
 from motet_rabbitmq.keys import Keys, WireAdmission
 from motet_rabbitmq.lanes import Lanes
 from motet_rabbitmq.letters import Letters, run_of
@@ -37,13 +38,16 @@ AWAY = 0.1
 class RabbitTransport:
     """One client's transport."""
 
-    def __init__(self, asking: Asking, lanes: Lanes, pauses: Pauses, clock: Clock) -> None:
+    def __init__(self, asking: Asking, lanes: Lanes, pauses: Pauses, lease: timedelta, long: float) -> None:
+        """`long` is for how many seconds a lane's message may be held: less than the broker's `consumer_timeout`."""
         self.asking = asking
         self.lanes = lanes
         self.pauses = pauses
-        self.clock = clock
         self.names: Names = asking.names
         self.holdings = Holdings(asking)
+        self._long = long
+        self._lease = lease
+        self._keeping: asyncio.Task[None] | None = None
 
     def shard(self, run: str) -> int:
         return self.names.layout.of(run)
@@ -92,6 +96,8 @@ class RabbitTransport:
         check_count(limit, "limit")
         check_each(lanes, Lane)
         self.asking.owners.begin(worker=True)
+        if self._keeping is None:
+            self._keeping = self.asking.later(self._keep())
         loop = asyncio.get_running_loop()
         give_up = loop.time() + wait.total_seconds()
         stirred = asyncio.Event()
@@ -156,6 +162,14 @@ class RabbitTransport:
             for each in taken:
                 each.give_back()
 
+    async def _keep(self) -> None:
+        """See to it that nothing is held in a lane for longer than the broker allows (H9)."""
+        pause = min(self._long, self._lease.total_seconds()) / 6
+        while True:
+            await asyncio.sleep(pause)
+            with suppress(Unavailable):
+                await self.holdings.keep(self._long, self._lease)
+
     # Holding.
 
     def extend(self, receipts: Sequence[str]) -> list[bool]:
@@ -179,6 +193,8 @@ class RabbitTransport:
         if not found:
             return 0
         holding: Holding = found[0][1]
+        if holding.message.shard == FOREIGN:
+            return 1
         return await self.asking.ask(holding.message.shard, Letters.strike, holding.held())
 
     # Looking.
