@@ -109,7 +109,7 @@ class RabbitTransport:
                     found = await self._look(lanes, limit, give_up - loop.time(), stirred, paused)
                 except Unavailable:
                     # A broker that restarts is away for 5 to 40 s; whoever waits anyway, waits for it too.
-                    if give_up <= loop.time() + AWAY:
+                    if loop.time() > give_up + self.asking.timeout:
                         raise
                     await asyncio.sleep(AWAY)
                     found = []
