@@ -150,23 +150,26 @@ async def test_h7_others_go_on_when_the_owner_of_the_shards_is_frozen(file_serve
         raise AssertionError
 
     notes.touch()
-    with workers(place(file_server), notes, "frozen") as frozen:
+    running = [workers(place(file_server), notes, "frozen")]
+    try:
         async with app:
             assert await (await note.delay(0)).result(timeout=20) == 0
-            with workers(place(file_server), notes, "frozen") as other:
-                await anyio.sleep(2)
-                frozen.send_signal(signal.SIGSTOP)
-                began = time.monotonic()
-                while True:
-                    with suppress(MotetError):
-                        assert await (await note.delay(1)).result(timeout=5) == 1
-                        break
-                took = time.monotonic() - began
-                frozen.send_signal(signal.SIGCONT)
-                runs = [await note.delay(number) for number in range(20)]
-                assert [await run.result(timeout=20) for run in runs] == list(range(20))
-                other.kill()
-        frozen.kill()
+            running.append(workers(place(file_server), notes, "frozen"))
+            await anyio.sleep(3)
+            running[0].send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            took = 0.0
+            while not took:
+                with suppress(MotetError):
+                    assert await (await note.delay(1)).result(timeout=5) == 1
+                    took = time.monotonic() - began
+            running[0].send_signal(signal.SIGCONT)
+            runs = [await note.delay(number) for number in range(20)]
+            assert [await run.result(timeout=20) for run in runs] == list(range(20))
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
     assert took < 25
 
 
