@@ -578,20 +578,20 @@ async def test_an_alarm_is_named_and_when_it_is_over_all_goes_on(own_server: Rab
         channel, tx = await link.channel(mode="confirm"), await link.channel(mode="tx")
         await channel.publish([Frame(queue, b"1")])
 
-        await asyncio.to_thread(own_server.control, "set_disk_free_limit", "900000GB")
+        await asyncio.to_thread(own_server.control, "set_vm_memory_high_watermark", "0")
 
         async def until_refused() -> None:
             for _ in range(50):
                 await channel.publish([Frame(queue, b"2")])
                 await asyncio.sleep(0.05)
 
-        with pytest.raises(Blocked, match="disk"):
+        with pytest.raises(Blocked, match="low on memory"):
             await until_refused()
-        assert "disk" in link.blocked
-        with pytest.raises(Blocked, match="disk"):
+        assert "memory" in link.blocked
+        with pytest.raises(Blocked, match="low on memory"):
             await tx.commit([Frame(queue, b"3")], [])
 
-        await asyncio.to_thread(own_server.control, "set_disk_free_limit", "1MB")
+        await asyncio.to_thread(own_server.control, "set_vm_memory_high_watermark", "0.9")
         async with asyncio.timeout(20):
             while link.blocked:
                 await asyncio.sleep(0.05)
