@@ -44,6 +44,13 @@ HELLO = b"AMQP\x00\x00\x09\x01"
 VERSION = re.compile(rb"\x07versionS\x00\x00\x00.([0-9.]+)", re.DOTALL)
 BEGIN = '"$1" -port "$ERL_EPMD_PORT" -address 127.0.0.1 & exec "$2"'
 """Starts the register of Erlang nodes that RabbitMQ needs, where it dies with our group, and becomes RabbitMQ."""
+ENTER = """
+if unshare --mount true 2>/dev/null; then
+    exec unshare --mount /bin/sh -c 'mount -t proc proc "$0/proc"; exec chroot "$0" "$@"' "$0" "$@"
+fi
+exec chroot "$0" "$@"
+"""
+"""Goes into a Debian, with a /proc that ends with the process: without it there are no alarms of memory and disk."""
 REMEDIES = f"""there is no RabbitMQ for the tests. One of these will do:
   * MOTET_TEST_RABBITMQ_URL=amqp://USER:PASSWORD@HOST:PORT, one that runs already (the tests write into it);
   * `apt-get install {PACKAGE}` (as root the tests do that themselves, unless MOTET_TEST_INSTALL=0);
@@ -170,7 +177,7 @@ class RabbitServer(Guarded, RunningServer):
     @property
     def entrance(self) -> list[str]:
         """What goes into its Debian."""
-        return ["chroot", self.root] if self.root else []
+        return ["/bin/sh", "-c", ENTER, self.root] if self.root else []
 
     @property
     def inside(self) -> Path:
