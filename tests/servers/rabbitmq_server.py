@@ -44,6 +44,13 @@ HELLO = b"AMQP\x00\x00\x09\x01"
 VERSION = re.compile(rb"\x07versionS\x00\x00\x00.([0-9.]+)", re.DOTALL)
 BEGIN = '"$1" -port "$ERL_EPMD_PORT" -address 127.0.0.1 & exec "$2"'
 """Starts the register of Erlang nodes that RabbitMQ needs, where it dies with our group, and becomes RabbitMQ."""
+ENTER = """
+if unshare --mount true 2>/dev/null; then
+    exec unshare --mount /bin/sh -c 'mount -t proc proc "$0/proc"; exec chroot "$0" "$@"' "$0" "$@"
+fi
+exec chroot "$0" "$@"
+"""
+"""Goes into a Debian, with a /proc that ends with the process: without it there are no alarms of memory and disk."""
 REMEDIES = f"""there is no RabbitMQ for the tests. One of these will do:
   * MOTET_TEST_RABBITMQ_URL=amqp://USER:PASSWORD@HOST:PORT, one that runs already (the tests write into it);
   * `apt-get install {PACKAGE}` (as root the tests do that themselves, unless MOTET_TEST_INSTALL=0);
@@ -114,7 +121,8 @@ class RabbitServer(Guarded, RunningServer):
     `max_message_size = 65536`. `erlang` is for what that file does not know: `-rabbit channel_tick_interval 500` is how
     often it looks for consumers that are too slow. `line` is what its version must begin with, such as "3.10".
 
-    With `root` it runs in the Debian of that folder, which only root may do.
+    `files` are put into its folder, which settings may call FOLDER. With `root` it runs in the Debian of that folder,
+    which only root may do.
     """
 
     def __init__(
@@ -123,6 +131,7 @@ class RabbitServer(Guarded, RunningServer):
         folder: str | Path | None = None,
         *,
         settings: Sequence[str] = (),
+        files: Mapping[str, str] | None = None,
         erlang: str = "",
         line: str = "",
         root: str = "",
@@ -131,6 +140,7 @@ class RabbitServer(Guarded, RunningServer):
         RunningServer.__init__(self, "")
         self.root = root
         self.settings = settings
+        self.files = files or {}
         self.erlang = erlang
         self.line = line
         self.environment: dict[str, str] = {}
@@ -148,7 +158,8 @@ class RabbitServer(Guarded, RunningServer):
         if self.begin("rabbitmq-"):
             self.port = free_port()
             self.environment = self.made_up()
-        (self.folder / "rabbitmq.conf").write_text("\n".join((*self.lines(), "")), encoding="utf-8")
+        for name, text in {**self.files, "rabbitmq.conf": "\n".join((*self.lines(), ""))}.items():
+            (self.folder / name).write_text(text, encoding="utf-8")
         try:
             self.spawn([], self.environment)
             wait_until(self.answers, f"{self.url} does not answer", PATIENCE)
@@ -166,7 +177,12 @@ class RabbitServer(Guarded, RunningServer):
     @property
     def entrance(self) -> list[str]:
         """What goes into its Debian."""
-        return ["chroot", self.root] if self.root else []
+        return ["/bin/sh", "-c", ENTER, self.root] if self.root else []
+
+    @property
+    def inside(self) -> Path:
+        """Its folder, as it sees it."""
+        return Path("/", self.folder.relative_to(self.root or "/"))
 
     def tool(self, name: str) -> str:
         """Find a program of Erlang.
@@ -183,7 +199,7 @@ class RabbitServer(Guarded, RunningServer):
         """Make the environment in which it touches nothing but its folder, and no port but its own."""
         (self.folder / "home").mkdir()
         (self.folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
-        control, folder = free_port(), Path("/", self.folder.relative_to(self.root or "/"))
+        control, folder = free_port(), self.inside
         kept = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin" if self.root else os.environ.get("PATH", os.defpath)}
         return {
             **kept,
@@ -212,7 +228,8 @@ class RabbitServer(Guarded, RunningServer):
 
     def lines(self) -> list[str]:
         """The lines of its configuration."""
-        return [f"listeners.tcp.1 = {HOST}:{self.port}", "log.console.level = warning", *self.settings]
+        settings = [line.replace("FOLDER", str(self.inside)) for line in self.settings]
+        return [f"listeners.tcp.1 = {HOST}:{self.port}", "log.console.level = warning", *settings]
 
     def answers(self) -> bool:
         """Look whether it is up, and which version it says it is."""

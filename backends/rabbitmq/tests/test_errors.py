@@ -27,17 +27,18 @@ def strict(kind: Kind | None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A broker with TLS, few rights, and little patience for large messages."""
     folder = tmp_path_factory.mktemp("strict")
     certificate(folder)
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in ("cert.pem", "key.pem")}
     port = free_port()
     settings = [
         "max_message_size = 65536",
         "channel_max = 3",
         f"listeners.ssl.1 = 127.0.0.1:{port}",
-        f"ssl_options.cacertfile = {folder}/cert.pem",
-        f"ssl_options.certfile = {folder}/cert.pem",
-        f"ssl_options.keyfile = {folder}/key.pem",
+        "ssl_options.cacertfile = FOLDER/cert.pem",
+        "ssl_options.certfile = FOLDER/cert.pem",
+        "ssl_options.keyfile = FOLDER/key.pem",
     ]
     try:
-        made = server_for(kind or Kind("found", find(), ""), folder, settings=settings)
+        made = server_for(kind or Kind("found", find(), ""), folder, settings=settings, files=files)
         assert isinstance(made, RabbitServer)
     except NoServer as none:
         missing.skip("rabbitmq", none)
@@ -168,7 +169,7 @@ async def test_tls_is_verified_by_default_and_works_when_trusted(strict: RabbitS
     said = await refused(secure(strict, ""))
 
     assert "?ca=" in said
-    async with linked(secure(strict, f"?ca={strict.folder.parent}/cert.pem")) as link:
+    async with linked(secure(strict, f"?ca={strict.folder}/cert.pem")) as link:
         await link.topology.declare_queue("over.tls")
 
 

@@ -256,8 +256,8 @@ class Channel:
 
     # Asking.
 
-    async def call(self, name: str, *arguments: Any) -> list[Any]:
-        """Send a method, and return what the answer says.
+    async def call(self, name: str, *arguments: Any, within: float | None = None) -> list[Any]:
+        """Send a method, and return what the answer says, `within` seconds, by default the link's timeout.
 
         Raises:
             Rejected: The broker refused; the channel is dead.
@@ -273,7 +273,7 @@ class Channel:
         answer = self.inbox.expect(name)
         self.connection.send(data)
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.timeout if within is None else within):
                 return await answer
         except TimeoutError as error:
             raise self.unanswered("answered") from error

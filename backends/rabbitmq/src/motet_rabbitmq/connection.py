@@ -70,7 +70,9 @@ class Connection(asyncio.Protocol):
         """What the broker says of itself."""
         self.frame_limit: int = 4096
         self.heartbeat: int = 0
-        self.heard: float = self.loop.time()
+        self.began: float = self.loop.time()
+        self.heard: float = self.began
+        """When anything last came, by the loop's clock."""
         self._congested: bool = False
         self._sent: bool = False
         self._rest: bytes = NONE
@@ -166,14 +168,21 @@ class Connection(asyncio.Protocol):
     def alive(self) -> bool:
         return self.broken is None
 
+    def age(self) -> float:
+        """Seconds since it was begun."""
+        return self.loop.time() - self.began
+
     # Channels.
 
     def join(self, make: Callable[[int], Inbound]) -> int:
         """Give a new channel a number.
 
         Raises:
+            EOFError: The connection has ended.
             Refusal: The broker allows no more.
         """
+        if self.broken is not None:
+            raise EOFError(f"the connection has ended: {self.broken}")
         for _ in range(self._limit):
             self._last = self._last % self._limit + 1
             if self._last not in self.channels:

@@ -23,6 +23,10 @@ FIRST, LONGEST = 0.05, 2.0
 """Seconds until another attempt to connect: the first pause, doubled each time, and the longest. Half is by chance."""
 
 
+STABLE = 2.0
+"""Seconds after which a connection is one that worked."""
+
+
 class Link:
     """A connection that is made when it is first needed, and made anew when it has ended. One event loop's alone.
 
@@ -68,7 +72,7 @@ class Link:
             Unavailable: Nobody answered within the timeout; it goes on trying.
             UsageError: It was closed.
         """
-        return (await self._connected()).generation
+        return (await self._connected(self.timeout)).generation
 
     async def channel(self, *, prefetch: int | None = None, mode: Mode = "plain") -> Channel:
         """Open a channel on the connection there is, or on the next.
@@ -78,16 +82,19 @@ class Link:
             Unavailable: As by `connect`, and when the broker has no room for another channel.
             UsageError: It was closed.
         """
-        try:
-            async with asyncio.timeout(self.timeout):
-                while True:
-                    connection = await self._connected()
-                    try:
-                        return await Channel.open(connection, self.location.name, self.timeout, prefetch, mode)
-                    except Lost as error:
-                        self._failure = error
-        except TimeoutError as error:
-            raise self._unanswered() from error
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.timeout
+        while True:
+            connection = await self._connected(deadline - clock())
+            try:
+                made = await Channel.open(connection, self.location.name, deadline - clock(), prefetch, mode)
+            except Lost as error:
+                self._failure = error
+                if clock() >= deadline:
+                    raise self._unanswered() from error
+            else:
+                made.timeout = self.timeout
+                return made
 
     async def ended(self) -> None:
         """Wait until the connection there is now has ended; return at once when there is none."""
@@ -108,7 +115,7 @@ class Link:
         if self._connection is not None:
             self._connection.breaks(EOFError("given up by us"))
 
-    async def _connected(self) -> Connection:
+    async def _connected(self, within: float) -> Connection:
         if self._closed:
             raise UsageError("this link to RabbitMQ is closed")
         if self._connection is not None and self._connection.alive:
@@ -117,7 +124,7 @@ class Link:
             self._attempts = asyncio.get_running_loop().create_task(self._keep_trying())
             self._attempts.add_done_callback(_look)
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(within):
                 return await asyncio.shield(self._attempts)
         except TimeoutError as error:
             raise self._unanswered() from error
@@ -132,6 +139,8 @@ class Link:
         Raises:
             Rejected: One lets nobody in who comes so.
         """
+        # One that ended at once counts as a failed attempt: a broker that throws us out is not asked without a pause.
+        self._tries = self._tries + 1 if self._connection is not None and self._connection.age() < STABLE else 0
         while True:
             if self._tries:
                 pause = min(LONGEST, FIRST * 2 ** min(self._tries - 1, 10))
@@ -150,7 +159,7 @@ class Link:
                 continue
             self.generation += 1
             made.generation = self.generation
-            self._connection, self._tries, self._failure = made, 0, None
+            self._connection, self._failure = made, None
             return made
 
     def _unanswered(self) -> BackendError:

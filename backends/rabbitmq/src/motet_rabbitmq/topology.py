@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from motet.errors import BackendError, Unavailable
+from motet.errors import Unavailable
 from motet_rabbitmq.channel import Channel
-from motet_rabbitmq.errors import Blocked, Lost, Missing
+from motet_rabbitmq.errors import Lost, Missing
 
 __all__ = ["QueueState", "Topology"]
 
@@ -35,7 +35,7 @@ class Topology:
     def __init__(self, open_channel: Callable[[], Awaitable[Channel]], timeout: float) -> None:
         self._open = open_channel
         self._timeout = timeout
-        self._opening: asyncio.Lock = asyncio.Lock()
+        self._opening: asyncio.Future[Channel] | None = None
         self._channel: Channel | None = None
 
     async def declare_queue(
@@ -128,25 +128,31 @@ class Topology:
 
     async def _ask(self, name: str, *arguments: Any) -> list[Any]:
         """Ask, again while the channel ends under the question: somebody else's may have been refused on it."""
-        failure: BackendError | None = None
-        try:
-            async with asyncio.timeout(self._timeout):
-                while True:
-                    channel = await self._ready()
-                    try:
-                        return await channel.call(name, *arguments)
-                    except Blocked:
-                        raise
-                    except Lost as error:
-                        failure = error
-        except TimeoutError as error:
-            raise Unavailable(f"no answer to {name} within {self._timeout:g} s") from failure or error
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._timeout
+        while True:
+            channel = await self._ready()
+            try:
+                return await channel.call(name, *arguments, within=deadline - clock())
+            except Lost as error:
+                if clock() >= deadline:
+                    raise Unavailable(f"no answer to {name} within {self._timeout:g} s") from error
 
     async def _ready(self) -> Channel:
-        async with self._opening:
-            if self._channel is None or not self._channel.alive:
-                self._channel = await self._open()
+        """Return the channel; all who need a new one wait for the same."""
+        if self._channel is not None and self._channel.alive:
             return self._channel
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.ensure_future(self._open())
+            self._opening.add_done_callback(_look)
+        self._channel = made = await asyncio.shield(self._opening)
+        return made
+
+
+def _look(opening: asyncio.Future[Channel]) -> None:
+    """Take note of a failure for which nobody waits any more."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def _state(found: QueueState | BaseException) -> QueueState:
