@@ -78,5 +78,3 @@ def standing(file_server: RabbitServer) -> Iterator[None]:
     yield
     for owner in owners:
         asyncio.run(owner.close())
-
-

@@ -142,7 +142,9 @@ async def test_groups_survive_killed_workers_and_a_killed_broker(file_server: Ra
             each.wait()
 
 
-async def test_h7_others_go_on_when_the_owner_of_the_shards_is_frozen(file_server: RabbitServer, tmp_path: Path) -> None:
+async def test_h7_others_go_on_when_the_owner_of_the_shards_is_frozen(
+    file_server: RabbitServer, tmp_path: Path
+) -> None:
     app, notes = Motet(place(file_server), lease=3.0, namespace="frozen"), tmp_path / "notes"
 
     @app.task(name="tests:note")

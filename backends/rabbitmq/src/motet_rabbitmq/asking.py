@@ -159,7 +159,7 @@ class Asking:
     # The connection.
 
     async def connected(self) -> Channel:
-        """Return the channel for publishing; make the topology, the inbox and the bindings first if they are not there."""
+        """Return the channel for publishing; make topology, inbox and bindings first where they are not there."""
         async with self._lock:
             self.check()
             channel = self._channel
@@ -204,8 +204,8 @@ class Asking:
         except MotetError as error:
             lost = Lost(f"the connection was lost while an answer was on its way: {error}")
             pending, self._pending = self._pending, {}
-            for waiting in pending.values():
-                fail(waiting, lost)
+            for calls in pending.values():
+                fail(calls, lost)
             self._channel = None
             if not self.closed:
                 self.later(self._come_back())
@@ -262,8 +262,8 @@ class Asking:
         for key in list(self.listeners):
             self._heard(key, b"")
         error = UsageError("this RabbitMQ backend is closed")
-        for waiting in (*self._pending.values(), *self._outbox.values()):
-            fail(waiting, error)
+        for calls in (*self._pending.values(), *self._outbox.values()):
+            fail(calls, error)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

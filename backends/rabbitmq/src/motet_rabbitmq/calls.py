@@ -14,15 +14,15 @@ __all__ = ["Method", "call"]
 
 S = TypeVar("S")
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Method(Generic[S, P, R]):
+class Method(Generic[S, P, R_co]):
     """A method that can be asked for. `grows` says that a shard which is full refuses it."""
 
     known: dict[str, Method[Any, Any, Any]] = {}  # noqa: RUF012 - filled while modules are imported, read afterwards
 
-    def __init__(self, function: Callable[Concatenate[S, P], R], grows: bool) -> None:
+    def __init__(self, function: Callable[Concatenate[S, P], R_co], grows: bool) -> None:
         self.function = function
         self.grows = grows
         self.part, _, self.short = function.__qualname__.partition(".")
@@ -33,7 +33,7 @@ class Method(Generic[S, P, R]):
     def __get__(self, part: None, owner: type[S]) -> Self: ...
 
     @overload
-    def __get__(self, part: S, owner: type[S]) -> Callable[P, R]: ...
+    def __get__(self, part: S, owner: type[S]) -> Callable[P, R_co]: ...
 
     def __get__(self, part: S | None, owner: type[S]) -> Any:
         return self if part is None else MethodType(self.function, part)
@@ -50,17 +50,17 @@ class Method(Generic[S, P, R]):
         return msgspec.msgpack.Decoder(types).decode
 
     @cached_property
-    def answer(self) -> Callable[[bytes], R]:
+    def answer(self) -> Callable[[bytes], R_co]:
         """Read the answer."""
         decoder: Any = msgspec.msgpack.Decoder(self._hints["return"])
-        read: Callable[[bytes], R] = decoder.decode
+        read: Callable[[bytes], R_co] = decoder.decode
         return read
 
 
-def call(*, grows: bool = False) -> Callable[[Callable[Concatenate[S, P], R]], Method[S, P, R]]:
+def call(*, grows: bool = False) -> Callable[[Callable[Concatenate[S, P], R_co]], Method[S, P, R_co]]:
     """Let a method be asked for from other processes."""
 
-    def decorate(function: Callable[Concatenate[S, P], R]) -> Method[S, P, R]:
+    def decorate(function: Callable[Concatenate[S, P], R_co]) -> Method[S, P, R_co]:
         return Method(function, grows)
 
     return decorate

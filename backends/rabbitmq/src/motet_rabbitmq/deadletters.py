@@ -1,4 +1,4 @@
-"""Port X on RabbitMQ: letters are rows of the shards, by their ids; nothing is ever taken out of a queue to be looked at."""
+"""Port X on RabbitMQ: letters are rows of the shards, by their ids; no queue is emptied to be looked at."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ class RabbitDeadLetters:
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         self.asking.check()
         check_each(letters, DeadLetter)
-        await asyncio.gather(
-            *(self.asking.ask(self.of(letter.id), Burials.bury, [letter]) for letter in letters)
-        )
+        await asyncio.gather(*(self.asking.ask(self.of(letter.id), Burials.bury, [letter]) for letter in letters))
 
     async def get(self, ids: Sequence[str]) -> list[DeadLetter | None]:
         self.asking.check()
@@ -60,10 +58,7 @@ class RabbitDeadLetters:
         check_text(*(name for name, _ in replays))
         check_parcels(parcel for _, parcel in replays)
         found = await asyncio.gather(
-            *(
-                self.asking.ask(self.of(name), Burials.replay, [(name, ops.parcel(parcel))])
-                for name, parcel in replays
-            )
+            *(self.asking.ask(self.of(name), Burials.replay, [(name, ops.parcel(parcel))]) for name, parcel in replays)
         )
         return [gone for [gone] in found]
 

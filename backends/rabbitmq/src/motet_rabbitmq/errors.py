@@ -58,7 +58,7 @@ class Blocked(Unavailable):
 
 
 class Nacked(Unavailable):
-    """Raised when a queue refused messages, which are not stored: it is full, has failed, or is only just being made."""
+    """Raised when a queue refused messages: it is full, has failed, or is only just being made."""
 
 
 class Missing(Rejected):

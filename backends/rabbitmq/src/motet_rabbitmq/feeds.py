@@ -1,4 +1,4 @@
-"""The control shard's feeds: the flags of cancelled scopes, and events. Each entry has a number, one more than the last."""
+"""The control shard's feeds, of flags of cancelled scopes and of events: each entry is numbered, one above the last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who holds which lock, and which uses of rates are still in their window: the lock shard's, one for a namespace (H10)."""
+"""Who holds which lock, and which uses of rates are in their window: one shard's for the whole namespace (H10)."""
 
 from __future__ import annotations
 
@@ -97,10 +97,8 @@ class Holders:
         if busy:
             left, which = max(busy)
             return Answer(0, which, timedelta(seconds=max(0.0, left)))
-        if owner is None or any(self._fresh(lock, name, spent) for lock in locks):
-            fence = self._fence()
-        else:
-            fence = owner.fence
+        fresh = owner is None or any(self._fresh(lock, name, spent) for lock in locks)
+        fence = self._fence() if owner is None or fresh else owner.fence
         self._grant(locks, name, owner, fence, lease.total_seconds())
         return Answer(fence)
 

@@ -157,7 +157,6 @@ class Holdings:
         )
         self.dropped(found)
 
-
     async def keep(self, age: float, lease: timedelta) -> None:
         """Have the registers keep what is held for so long, and go on keeping what they keep (H9).
 

@@ -1,4 +1,4 @@
-"""A shard's keys of admissions: one parcel stands for each, and is in this shard's register, whatever run it belongs to."""
+"""A shard's keys of admissions: one parcel stands for each, and is in this shard's register, whosever run it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from motet_rabbitmq.state import State, Table
 __all__ = ["Keys", "WireAdmission"]
 
 REMEMBERED = 64
-"""Ids that stood for a key before: admitting one of them again is a repetition. The run's outcome tells of older ones."""
+"""Ids that stood for a key before: admitting one again is a repetition. The run's outcome tells of older ones."""
 
 
 class WireAdmission(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -18,7 +18,7 @@ from motet_rabbitmq.calls import call
 from motet_rabbitmq.ops import WireParcel
 from motet_rabbitmq.state import Output, State, Table
 
-__all__ = ["Claimed", "Held", "Letters", "LaneMessage", "run_of"]
+__all__ = ["Claimed", "Held", "LaneMessage", "Letters", "run_of"]
 
 QUEUED, PARKED, HELD, KEPT = "q", "p", "h", "k"
 

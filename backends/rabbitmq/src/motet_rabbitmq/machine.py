@@ -1,4 +1,4 @@
-"""A shard: requests in, outputs and changes out. Pure and deterministic: the owner brings time, and carries out the rest."""
+"""A shard: requests in, outputs and changes out. Pure and deterministic: the owner brings time, and does the rest."""
 
 from __future__ import annotations
 
@@ -80,7 +80,11 @@ class Machine:
         self.timely: dict[str, Any] = {
             **dict.fromkeys("rn", runs),
             **dict.fromkeys("hou", holders),
-            **{"l": self.letters, "k": self.keys, "x": self.burials, "f": feeds, "w": self.roll},
+            "l": self.letters,
+            "k": self.keys,
+            "x": self.burials,
+            "f": feeds,
+            "w": self.roll,
         }
 
     # What comes in.
@@ -190,7 +194,7 @@ class Machine:
         self.state.outputs.append(Output(self.layout.shard_queue(shard), pack_request([asked])))
 
     def publish(self, op: Publish) -> None:
-        """Publish from here, whosever parcels they are: they keep their order, and go with this record or not at all."""
+        """Publish from here, whosever parcels they are: in their order, and with this record or not at all."""
         for given in op.parcels:
             parcel = ops.parcel(given)
             if self.state.again and not parcel.suspect:

@@ -99,22 +99,27 @@ WireOp: TypeAlias = (
 
 
 def parcel(given: Parcel) -> WireParcel:
+    """Write a parcel as it travels."""
     return WireParcel(given.id, given.lane, given.body, given.due, given.suspect)
 
 
 def once(op: Once) -> WireOnce:
+    """Write a record as it travels; the same holds for those below."""
     return WireOnce(op.key, op.value, op.ttl, op.ends)
 
 
 def put(op: Put) -> WirePut:
+    """Write a value."""
     return WirePut(op.key, op.value, op.ttl)
 
 
 def opened(op: Open) -> WireOpen:
+    """Write a barrier."""
     return WireOpen(op.key, op.size, op.max_failed, op.fast)
 
 
 def flag(op: Flag) -> WireFlag:
+    """Write a flag."""
     return WireFlag(op.run, op.segment, op.first, op.last)
 
 

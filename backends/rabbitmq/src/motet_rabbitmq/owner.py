@@ -211,7 +211,7 @@ class ShardOwner:
             await self.outside.publish([*told, *answers])
 
     async def _spit_out(self, delivery: Delivery, request: Request, error: Exception) -> None:
-        """Drop a request that cannot be carried out, or it would stop the shard for ever; nothing of it is committed."""
+        """Drop a request that cannot be carried out, which would stop the shard for ever; nothing of it is kept."""
         said = Reply(Status.REFUSED, f"the owner failed at it: {type(error).__name__}: {error}".encode())
         await self.records.commit([], [delivery.tag])
         if request.reply_to:

@@ -113,7 +113,7 @@ class Ownership:
             await link.close()
 
     async def _own(self, link: Link, index: int) -> None:
-        """Own one shard, again and again: whatever goes wrong closes its channel, and another process may come first."""
+        """Own one shard, again and again: whatever goes wrong closes its channel, and others may come first."""
         pause = 0.05
         while not self._leaving:
             owner = ShardOwner(link, self.names, index, self.clock)

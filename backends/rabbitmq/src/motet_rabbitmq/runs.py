@@ -159,7 +159,9 @@ class Runs:
     @call()
     def runs(self, before: int | None, limit: int) -> list[tuple[int, str, bytes]]:
         """List the runs that have a record `r` and began before a moment, newest first, with their moments (S11)."""
-        found = sorted(((born, run) for run, born in self.born.items() if before is None or born < before), reverse=True)
+        found = sorted(
+            ((born, run) for run, born in self.born.items() if before is None or born < before), reverse=True
+        )
         rows = ((born, run, self.values.get(run, "r")) for born, run in found[:limit])
         return [(born, run, row.value) for born, run, row in rows if row is not None]
 

@@ -1,4 +1,4 @@
-"""What a shard knows, as rows under names; every change is a row's whole new value, so that a log of changes is the state.
+"""What a shard knows, as rows under names; a change is a row's whole new value, so that a log of changes is the state.
 
 Nothing here knows the broker, the clock or chance: what comes in decides what comes out.
 """
@@ -57,7 +57,13 @@ class Row(Protocol):
 class Table(Generic[T]):
     """The rows of one kind. `noted` hears of every change, also of those that are replayed, to keep an index."""
 
-    def __init__(self, state: State, kind: str, type_: type[T], noted: Callable[[str, str, T | None, T | None], None] | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        kind: str,
+        type_: type[T],
+        noted: Callable[[str, str, T | None, T | None], None] | None = None,
+    ) -> None:
         self.state = state
         self.kind = kind
         self.rows: dict[str, dict[str, T]] = {}
@@ -119,7 +125,7 @@ encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 class State:
     """All tables of a shard, and what the request at hand has led to so far.
 
-    `now` is the time of that request: it never goes back. `again` says that the request may have had its outputs before.
+    `now` is the time of that request, and never goes back. `again` says that it may have had its outputs before.
     """
 
     def __init__(self) -> None:

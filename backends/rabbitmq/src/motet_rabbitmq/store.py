@@ -49,9 +49,7 @@ class RabbitStore:
         await asyncio.gather(*(ask(shard, places) for shard, places in by_shard.items()))
         return [answers[place] for place in range(len(items))]
 
-    async def _all(
-        self, items: Iterable[T], run: Callable[[T], str], method: Method[Runs, [list[T]], None]
-    ) -> None:
+    async def _all(self, items: Iterable[T], run: Callable[[T], str], method: Method[Runs, [list[T]], None]) -> None:
         by_shard: dict[int, list[T]] = {}
         for item in items:
             by_shard.setdefault(self.of(run(item)), []).append(item)

@@ -1,4 +1,4 @@
-"""Port T on RabbitMQ: parcels travel in lanes, one quorum queue each; registers of the shards know where each one is."""
+"""Port T on RabbitMQ: parcels travel in lanes, one quorum queue each; the shards' registers know where each is."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="d"):
 
 
 class Tick(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="t"):
-    """What time it is, by the owner of that epoch. The first of an epoch marks that the log was read to its end (C7)."""
+    """What time it is, by the owner of that epoch. The first of an epoch marks where the log ended (C7)."""
 
     version: int
     epoch: str
