@@ -123,7 +123,7 @@ def history(log: Sequence[Asked | float]) -> tuple[Machine, list[list[Change]], 
     shard, now = machine(), START
     deltas, states = [shard.state.changes()], [rows(shard)]
     for step in log:
-        if isinstance(step, float):
+        if isinstance(step, float | int):
             now += step
             shard.turn(now)
             shard.tick()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import anyio
+import attrs
 
 from motet.capabilities import Capabilities
 from motet.ports import Backend, Settings
@@ -28,6 +30,9 @@ from motet_rabbitmq.transport import RabbitTransport
 from motet_rabbitmq.workers import RabbitWorkers
 
 __all__ = ["RabbitBackend", "open"]
+
+SHORTEST = 5
+"""Seconds of a heartbeat that follows from a short lease; one that a URL gives may be shorter."""
 
 
 @asynccontextmanager
@@ -53,6 +58,7 @@ class RabbitBackend:
 
     def __init__(self, location: Location, settings: Settings) -> None:
         timeout = settings.timeout.total_seconds()
+        location = self.location = beating(location, settings.lease)
         names = Names(settings.namespace, location.shards)
         self.publishing = Link(location, timeout=timeout, label="motet-publish")
         self.consuming = Link(location, timeout=timeout, label="motet-consume")
@@ -80,6 +86,11 @@ class RabbitBackend:
         await self.owners.close()
         await self.consuming.close()
         await self.publishing.close()
+
+
+def beating(location: Location, lease: timedelta) -> Location:
+    """Have a connection that is gone noticed within a lease (M13), but not because a machine is busy for a moment."""
+    return attrs.evolve(location, heartbeat=min(location.heartbeat, max(SHORTEST, int(lease.total_seconds() * 2 / 3))))
 
 
 _: type[Backend] = RabbitBackend

@@ -46,7 +46,8 @@ class Method(Generic[S, P, R_co]):
     def arguments(self) -> Callable[[bytes], tuple[Any, ...]]:
         """Read the arguments."""
         names = list(inspect.signature(self.function).parameters)[1:]
-        types: Any = tuple[tuple(self._hints[name] for name in names)]  # type: ignore[misc]  # made when it is needed
+        several: Any = tuple  # made while it runs, which checkers do not follow
+        types = several[tuple(self._hints[name] for name in names)]
         return msgspec.msgpack.Decoder(types).decode
 
     @cached_property

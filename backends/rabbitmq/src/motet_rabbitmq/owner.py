@@ -17,6 +17,7 @@ import msgspec
 
 from motet.failpoints import hit
 from motet_rabbitmq.channel import Channel
+from motet_rabbitmq.consumer import Consumer
 from motet_rabbitmq.errors import Nacked, Unroutable
 from motet_rabbitmq.frames import Delivery, Frame
 from motet_rabbitmq.ledger import Ledger
@@ -122,9 +123,9 @@ class ShardOwner:
                     await self._carry_out(waiting[start : start + TOGETHER])
             async with self.turn:
                 await self._compact()
-            waiting = await self._next(consumer.batch)
+            waiting = await self._next(consumer)
 
-    async def _next(self, batch: Callable[[], object]) -> list[Delivery]:
+    async def _next(self, consumer: Consumer) -> list[Delivery]:
         """Wait for records; when something is due first, ask for it by a tick."""
         while True:
             due = self.machine.state.next_due()
@@ -135,8 +136,7 @@ class ShardOwner:
                 left = age if left is None else min(left, age)
             try:
                 async with asyncio.timeout(left):
-                    found: list[Delivery] = await batch()  # type: ignore[misc]
-                    return found
+                    return await consumer.batch()
             except TimeoutError:
                 due = self.machine.state.next_due()
                 if due is not None and due <= self.clock() and not self.ticking:

@@ -60,6 +60,10 @@ class Ownership:
     def running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    def shard(self, index: int) -> ShardOwner | None:
+        """What we have of a shard, if it was asked for."""
+        return self._owners.get(index) if self.running else None
+
     def begin(self, *, worker: bool = False) -> None:
         """Ask for shards: as a worker for good, as a guest for as long as there is something to ask."""
         self.worker = self.worker or worker
