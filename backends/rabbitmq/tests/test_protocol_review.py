@@ -6,7 +6,7 @@ Those that need no broker are in test_machine.py; H7 and H9's lost connection in
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from itertools import count
@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from rabbitmq_server import RabbitServer
+from rabbitmq_server import Kind, RabbitServer, server_for
 
 from motet import Motet
 from motet.errors import MotetError, Unavailable
@@ -159,25 +159,34 @@ async def test_c4_fifty_thousand_open_groups_on_one_shard_still_finish(
     assert took < 4  # with the guest's start; the replay alone is to take less than 2
 
 
+@pytest.fixture
+def tight_server(kind: Kind | None, tmp_path: Path) -> Iterator[RabbitServer]:
+    """A server whose write-ahead log is 4 MB, and not 512: what is pinned shows sooner."""
+    with server_for(kind, tmp_path, settings=("raft.wal_max_size_bytes = 4000000",)) as server:
+        if not isinstance(server, RabbitServer):
+            pytest.skip("a server that somebody else started is not ours to measure")
+        yield server
+
+
 async def test_c5_one_idle_run_does_not_pin_the_log(
-    file_server: RabbitServer, url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    tight_server: RabbitServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, "AGE_MOST", 0.5)
-    folder = file_server.folder / "mnesia"
-    async with open_rabbitmq(url, settings) as backend:
+    folder = tight_server.folder / "mnesia"
+    async with open_rabbitmq(f"{tight_server.url}?shards=1", settings) as backend:
         await backend.store.put([Put(Key("idle", "v"), b"1")])
 
         async def traffic() -> int:
-            for number in range(160):
-                await backend.store.put([Put(Key("busy", f"v.{number % 8}"), b"x" * 128 * 1024)])
-            await anyio.sleep(1.5)
+            for number in range(1200):
+                await backend.store.put([Put(Key("busy", f"v.{number % 8}"), b"x" * 8 * 1024)])
+            await anyio.sleep(1)
             return await anyio.to_thread.run_sync(size, folder)
 
-        sizes = [await traffic() for _ in range(5)]
+        sizes = [await traffic() for _ in range(6)]
 
         assert await backend.store.get([Key("idle", "v")]) == [b"1"]
-    # 20 MB go through in each round; a pinned log keeps all of it.
-    assert sizes[-1] - sizes[1] < 40 * 1024 * 1024, sizes
+    # 20 MB go through in each round; a pinned log keeps all of it. RabbitMQ cuts it after some 2,000 entries at best.
+    assert sizes[-1] - sizes[2] < 30 * 1024 * 1024, sizes
 
 
 def size(folder: Path) -> int:
@@ -390,7 +399,9 @@ async def test_h11_a_timer_that_is_not_wanted_any_more_leaves_nothing(backend: R
 
     assert parked > 200 * 400
     assert shard.machine.state.live < 1000
-    assert len(shard.ledger) < 10
+    with anyio.fail_after(5):
+        while len(shard.ledger) > 10:
+            await anyio.sleep(0.01)
 
 
 async def test_m1_no_more_is_held_than_was_asked_for(url: str, settings: Settings, backend: RabbitBackend) -> None:
