@@ -119,6 +119,24 @@ async def test_messages_come_when_they_are_due_and_not_before(server: RunningSer
     assert max(lateness.values()) < 3000
 
 
+async def test_a_ladder_that_was_prepared_needs_nothing_more(server: RunningServer) -> None:
+    link = Link(locate(server.url))
+    ladder = Ladder(link, f"d{secrets.token_hex(3)}")
+    try:
+        await link.connect()
+        began = time.monotonic()
+        await ladder.prepare(0xFFF)
+        took, known = time.monotonic() - began, len(ladder._known)
+        for delay in (0, 1, 0xFFF, 0xF0F, 0x100, 0x010):
+            await ladder.place(delay, "anywhere")
+
+        assert len(ladder._known) == known
+        assert took > 1
+        assert await link.topology.look(f"{ladder.prefix}.2.f") is not None
+    finally:
+        await link.close()
+
+
 async def test_a_fixed_delay_is_declared_once_and_again_on_a_new_connection(server: RunningServer) -> None:
     link = Link(locate(server.url))
     ladder = Ladder(link, f"d{secrets.token_hex(3)}")

@@ -23,9 +23,9 @@ from motet_rabbitmq.link import Link
 from motet_rabbitmq.location import locate
 
 KNOWN = 1.5
-"""Seconds until a broker that is killed still knows a quorum queue: RabbitMQ writes who has which every half second.
+"""Seconds after which a broker that is killed still knows a quorum queue: it writes who has which now and then.
 
-A queue that was made within the last half second is there after a restart, and has no leader: it answers nobody.
+A queue that was made within the last second is there after a restart, and has no leader: it answers nobody.
 """
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 2_000_000_000}
 
@@ -544,6 +544,19 @@ async def test_nothing_confirmed_is_lost_by_a_kill(own_server: RabbitServer) -> 
 
     assert len(confirmed) > 100
     assert set(confirmed) <= found
+
+
+async def test_queues_that_last_outlive_a_kill_right_after_they_were_made(own_server: RabbitServer) -> None:
+    async with linked(own_server, timeout=60) as link:
+        await link.topology.declare_queues({"a": QUORUM, "b": QUORUM}, lasting=True)
+        await asyncio.to_thread(own_server.restart)
+        channel = await link.channel(mode="confirm")
+
+        await channel.publish([Frame("a", b"1"), Frame("b", b"1")], timeout=20)
+
+        began = time.monotonic()
+        await link.topology.declare_queues({"a": QUORUM, "b": QUORUM}, lasting=True)
+        assert time.monotonic() - began < 0.5
 
 
 async def test_a_broker_that_stands_still_is_given_up(own_server: RabbitServer) -> None:

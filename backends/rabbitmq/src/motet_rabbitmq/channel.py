@@ -99,8 +99,9 @@ class Channel:
             return
         if self.mode != "confirm":
             raise UsageError(f"a channel in mode {self.mode!r} does not confirm what is published: use `commit`")
+        within = self.timeout if timeout is None else timeout
         try:
-            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+            async with asyncio.timeout(within):
                 await self._flowing()
                 data = self._marshalled(frames)
                 batch = Batch(frames, asyncio.get_running_loop().create_future())
@@ -108,7 +109,7 @@ class Channel:
                 self.connection.send(data)
                 await batch.future
         except TimeoutError as error:
-            raise self.unanswered("published") from error
+            raise self.unanswered("published", within) from error
 
     async def commit(self, frames: Sequence[Frame], tags: Iterable[int], *, timeout: float | None = None) -> None:
         """Publish and acknowledge in one transaction and one write, on a channel in mode "tx".
@@ -127,8 +128,9 @@ class Channel:
         """
         if self.mode != "tx":
             raise UsageError(f"a channel in mode {self.mode!r} has no transactions")
+        within = self.timeout if timeout is None else timeout
         try:
-            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+            async with asyncio.timeout(within):
                 # RabbitMQ's channel fails when it is sent more while it commits.
                 while (before := self._committing) is not None and not before.done():
                     await asyncio.wait([before])
@@ -139,7 +141,7 @@ class Channel:
                 self.connection.send(b"".join((*data, encode(self.number, "tx.commit"))))
                 await asyncio.shield(answer)
         except TimeoutError as error:
-            failure = self.unanswered("committed")
+            failure = self.unanswered("committed", within)
             if self._committing is not None and not self._committing.done():
                 self.abandon()
             raise failure from error
@@ -223,7 +225,7 @@ class Channel:
         except BaseException as error:
             self.inbox.give_back(answers)
             if isinstance(error, TimeoutError):
-                raise self.unanswered("answered") from error
+                raise self.unanswered("answered", self.timeout) from error
             raise
         return [each for some in found for each in some]
 
@@ -272,14 +274,15 @@ class Channel:
             raise translate(error, self.place) from error
         answer = self.inbox.expect(name)
         self.connection.send(data)
+        within = self.timeout if within is None else within
         try:
-            async with asyncio.timeout(self.timeout if within is None else within):
+            async with asyncio.timeout(within):
                 return await answer
         except TimeoutError as error:
-            raise self.unanswered("answered") from error
+            raise self.unanswered("answered", within) from error
 
-    def unanswered(self, what: str) -> MotetError:
-        """Say that there was no answer in time, and why."""
+    def unanswered(self, what: str, within: float) -> MotetError:
+        """Say that there was no answer in so many seconds, and why."""
         connection = self.connection
         if connection.blocked:
             return Blocked(
@@ -290,7 +293,7 @@ class Channel:
         if silence >= max(self.timeout, connection.heartbeat):
             # Half open, or stuck, for the broker's own signs of life are missing: nobody should wait behind it.
             connection.breaks(TimeoutError(f"nothing heard for {silence:.0f} s"))
-        return Unavailable(f"{self.place}: not {what} within {self.timeout:g} s; it may be done")
+        return Unavailable(f"{self.place}: not {what} within {max(within, 0):.3g} s; it may be done")
 
     async def close(self) -> None:
         """End it; what it holds goes back to the queues, in order."""

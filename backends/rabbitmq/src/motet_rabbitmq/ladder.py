@@ -121,6 +121,23 @@ class Ladder:
             await _all(self._declare(step) for step in missing)
         return route(self.prefix, delay, target)
 
+    async def prepare(self, longest: int) -> None:
+        """Declare all rungs for delays up to so many milliseconds: they are there, and last, when one is needed.
+
+        15 queues for each hexadecimal digit, and two seconds the first time; a worker need not wait for it.
+
+        Raises:
+            UsageError: The delay is negative, or above LONGEST.
+        """
+        self._renew()
+        top = max((step.level for step in steps(longest)), default=-1) + 1
+        await self._exchanges(*range(-1, top))
+        rungs = [(level, digit) for level in range(top) for digit in range(1, 16)]
+        await self.link.topology.declare_queues(dict(self._rung(*rung) for rung in rungs), lasting=True)
+        self._known |= {self._rung(*rung)[0] for rung in rungs}
+        ways = [Step(exchange, *rung) for rung in rungs for exchange in range(rung[0], top)]
+        await _all(self._declare(step) for step in (*ways, *(Step(exchange, -1, 0) for exchange in range(top))))
+
     async def fixed(self, delay: int, target: str) -> tuple[str, str]:
         """The same for a delay that comes often, such as a policy's first retry: one queue of its own, one hop.
 
@@ -161,11 +178,17 @@ class Ladder:
         if not step.digit:
             await topology.bind_exchange(_exchange(self.prefix, -1), source, step.key)
         else:
-            queue = f"{self.prefix}.{step.level}.{step.digit:x}"
-            below = _exchange(self.prefix, step.level - 1)
-            await topology.declare_queue(queue, _parking(step.digit << 4 * step.level, below))
+            queue, arguments = self._rung(step.level, step.digit)
+            if queue not in self._known:
+                await topology.declare_queue(queue, arguments)
             await topology.bind(queue, source, step.key)
+            self._known.add(queue)
         self._known.add(step)
+
+    def _rung(self, level: int, digit: int) -> tuple[str, dict[str, Any]]:
+        """The name and the arguments of the queue for a digit."""
+        below = _exchange(self.prefix, level - 1)
+        return f"{self.prefix}.{level}.{digit:x}", _parking(digit << 4 * level, below)
 
 
 def _parking(delay: int, exchange: str) -> dict[str, Any]:
