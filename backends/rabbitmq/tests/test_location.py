@@ -13,7 +13,7 @@ def test_a_url_without_anything_is_the_broker_of_this_machine() -> None:
 
     assert found.addresses == (("localhost", 5672),)
     assert (found.user, found.password, found.vhost) == ("guest", "guest", "/")
-    assert (found.heartbeat, found.handover, found.secure) == (10, "confirm", False)
+    assert (found.heartbeat, found.shards, found.secure) == (10, 8, False)
 
 
 def test_several_brokers_are_named_in_one_url() -> None:
@@ -45,9 +45,9 @@ def test_tls_has_a_port_of_its_own_and_verifies() -> None:
 
 
 def test_options_are_read() -> None:
-    found = locate("amqps://host?heartbeat=3&handover=tx&ca=ca.pem&cert=c.pem&key=k.pem")
+    found = locate("amqps://host?heartbeat=3&shards=2&ca=ca.pem&cert=c.pem&key=k.pem")
 
-    assert (found.heartbeat, found.handover) == (3, "tx")
+    assert (found.heartbeat, found.shards) == (3, 2)
     assert (found.ca, found.pair) == ("ca.pem", ("c.pem", "k.pem"))
 
 
@@ -74,7 +74,8 @@ def test_no_password_is_told() -> None:
         ("amqp://host?sink", "host?sink"),
         ("amqp://host?heartbeat=0", "1 to 3600"),
         ("amqp://host?heartbeat=soon", "1 to 3600"),
-        ("amqp://host?handover=maybe", "confirm"),
+        ("amqp://host?shards=0", "shards"),
+        ("amqp://host?consumer_timeout=soon", "consumer_timeout"),
         ("amqp://host?ca=ca.pem", "amqps://"),
         ("amqps://host?cert=c.pem", "go together"),
         ("amqp://[::1", "no host:port"),

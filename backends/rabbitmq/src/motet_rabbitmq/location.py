@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import Literal
 from urllib.parse import parse_qs, unquote
 
 import attrs
 
 from motet.errors import BadBackend
 
-__all__ = ["Address", "Handover", "Location", "locate"]
+__all__ = ["Address", "Location", "locate"]
 
 Address = tuple[str, int]
-Handover = Literal["confirm", "tx"]
 
 PORTS = {"amqp": 5672, "amqps": 5671}
-KNOWN = frozenset({"ca", "cert", "consumer_timeout", "handover", "heartbeat", "key", "shards"})
+KNOWN = frozenset({"ca", "cert", "consumer_timeout", "heartbeat", "key", "shards"})
 ADDRESS = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?")
 SHORTEST, GREATEST = 1, 3600
 """Seconds of a heartbeat."""
@@ -37,7 +35,6 @@ class Location:
     vhost: str = "/"
     heartbeat: int = 10
     """Seconds between signs of life; a side that is silent for twice as long is given up."""
-    handover: Handover = "confirm"
     secure: bool = False
     ca: str = ""
     pair: tuple[str, str] = ("", "")
@@ -96,7 +93,6 @@ def locate(url: str) -> Location:
         unquote(password) if credentials else "guest",
         _vhost(path, name),
         _heartbeat(query.get("heartbeat", "10"), name),
-        _handover(query.get("handover", "confirm"), name),
         secure,
         query.get("ca", ""),
         (query.get("cert", ""), query.get("key", "")),
@@ -132,14 +128,6 @@ def _number(text: str, what: str, most: int, name: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= most:
         raise BadBackend(f"{name!r}: {what} is a number from 1 to {most:,}")
     return int(text)
-
-
-def _handover(text: str, name: str) -> Handover:
-    match text:
-        case "confirm" | "tx":
-            return text
-        case _:
-            raise BadBackend(f"{name!r}: handover is confirm, which loses nothing, or tx")
 
 
 def _address(text: str, port: int, name: str) -> Address:

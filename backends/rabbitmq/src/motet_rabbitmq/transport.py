@@ -123,7 +123,7 @@ class RabbitTransport:
         self, lanes: Sequence[Lane], limit: int, left: float, stirred: asyncio.Event, paused: bool
     ) -> list[Delivery]:
         """Take what is there, or wait for the first that comes; perhaps for nothing."""
-        await self.pauses.ready()
+        await asyncio.gather(self.pauses.ready(), self.lanes.channel())
         open_lanes = self._open(lanes, paused)
         taken = await self.lanes.fetch(open_lanes, limit)
         if not taken and left > 0 and limit:
