@@ -67,11 +67,12 @@ class Client:
             ResultTimeout: It is not, after `limit`.
             UnknownRun: The backend has never heard of the run; `known` says that this process submitted it.
         """
-        record = await self.decided(run, place)
-        if record is not None:
-            return record
-        if limit is not None and not limit:
-            raise ResultTimeout(run, limit)
+        if not known or limit == timedelta():
+            record = await self.decided(run, place)
+            if record is not None:
+                return record
+            if limit == timedelta():
+                raise ResultTimeout(run, limit)
         start = self.clock.monotonic()
         async with self.backend.signals.subscribe(run) as wakeups:
             looked = known
