@@ -51,14 +51,14 @@ class RedisSignals:
             listeners.discard(wakeups)
             if not listeners:
                 del self.waiting[run]
-                with suppress(MotetError):
-                    await self.client.call(SIGNALS, "leave", self.client.id, run)
+                self.client.tell(SIGNALS, "leave", self.client.id, run)
 
     async def _listen(self) -> None:
-        """Wake waiters for as long as there are any; whatever may have been missed wakes all."""
+        """Wake waiters, until there have been none for seconds; whatever may have been missed wakes all."""
         pipe: Pipe | None = None
         try:
-            while self.waiting and not self.client.closed:
+            found: Any = None
+            while (self.waiting or found is not None) and not self.client.closed:
                 try:
                     if pipe is None or pipe.broken is not None:
                         if pipe is not None:
@@ -66,7 +66,7 @@ class RedisSignals:
                         pipe = await self.client.own()
                         self.wake_all()
                     async with asyncio.timeout(ASK + self.client.timeout):
-                        found: Any = await pipe.call("BLPOP", f"{self.client.tag}:rp:{self.client.id}", ASK)
+                        found = await pipe.call("BLPOP", f"{self.client.tag}:rp:{self.client.id}", ASK)
                     run: bytes | None = None if found is None else found[1]
                     while run is not None:
                         self.wake(run.decode())

@@ -162,13 +162,16 @@ _branches: dict[int, tuple[Sequence[Op], msgspec.Raw]] = {}
 
 
 def branch(ops: Sequence[Op]) -> msgspec.Raw:
-    """What hangs from an arrival. All members of a group have the very same, so that it is written once."""
+    """What hangs from an arrival, for the script to read only if it comes to that.
+
+    All members of a group have the very same, so that it is written once.
+    """
     known = _branches.get(id(ops))
     if known is not None and known[0] is ops:
         return known[1]
     if len(_branches) > BRANCHES:
         _branches.clear()
-    _branches[id(ops)] = ops, msgspec.Raw(encode(program(ops)))
+    _branches[id(ops)] = ops, raw(encode(program(ops)))
     return _branches[id(ops)][1]
 
 

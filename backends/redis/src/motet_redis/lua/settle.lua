@@ -30,11 +30,11 @@ walk = function(ops, up)
       if not level then
         return
       end
-      local broken = level[3] > level[4]
-      if level[2] >= level[1] then
-        walk(broken and op[7] or op[6], level[3])
-      elseif broken and level[5] then
-        walk(op[7], level[3])
+      local broken = level.failed > level.max_failed
+      if level.arrived >= level.size then
+        walk(cmsgpack.unpack(broken and op[7] or op[6]), level.failed)
+      elseif broken and level.fast then
+        walk(cmsgpack.unpack(op[7]), level.failed)
       end
     elseif kind == GUARD then
       for index = 2, #op, 2 do
