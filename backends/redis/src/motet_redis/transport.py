@@ -20,13 +20,12 @@ from motet_redis.client import Client
 from motet_redis.finder import Finder, all_receipts
 from motet_redis.scripts import Script
 from motet_redis.settling import Settling
-from motet_redis.wire import delivery_of, encode, lane_name, milliseconds, pairs, parcel, raw, slices
+from motet_redis.wire import PUBLISH, delivery_of, encode, lane_name, milliseconds, pairs, parcel, raw, slices
 
 __all__ = ["RedisTransport"]
 
 FETCH = Script.of("messages", "fetch")
 ADMIT = Script.of("messages", "records", "admit")
-PUBLISH = 8
 CHUNK = 250
 """Parcels in one entry of a publish."""
 MOST = 1000
@@ -57,8 +56,7 @@ class RedisTransport:
         check_parcels(parcels)
         coded = [parcel(each) for each in parcels]
         entries = [("", "", [(PUBLISH, coded[first : first + CHUNK])]) for first in range(0, len(coded), CHUNK)]
-        for first in range(0, len(entries), 2):  # a script takes so many messages in a few milliseconds
-            await self._settling.settle(entries[first : first + 2])
+        await self._settling.settle(entries)
 
     async def receive(
         self, lanes: Sequence[Lane], limit: int, wait: timedelta, *, paused: bool = False
