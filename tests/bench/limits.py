@@ -87,8 +87,8 @@ async def _wide(running: RedisServer, count: int) -> dict[str, Any]:
         assert await run.result(PATIENCE) == count * (count - 1) // 2
         took = watch.read()
     with running.client() as client:
-        barriers = sum(client.memory_usage(key) for key in client.scan_iter("*:b:*", count=1000))
-        records = sum(client.memory_usage(key, samples=0) for key in client.scan_iter("*:s:*", count=1000))
+        barriers = sum(client.memory_usage(key) or 0 for key in client.scan_iter("*:b:*", count=1000))
+        records = sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter("*:s:*", count=1000))
         slow = [entry["duration"] for entry in client.slowlog_get(100_000) if b"EVALSHA" in entry["command"]]
     memory = {"barriers": barriers / 2**20, "records": records / 2**20}
     return {**took, **memory, "longest": max(slow, default=NOTED) / 1000, "slow": len(slow)}

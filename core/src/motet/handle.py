@@ -88,9 +88,9 @@ class Handle(Generic[V]):
         place: Place = ROOT,
         known: bool = False,
     ) -> None:
-        self.client = client
-        self.id = id
-        self.place = place
+        self.client: Client = client
+        self.id: str = id
+        self.place: Place = place
         self._read = read
         self._known = known
 
