@@ -35,6 +35,7 @@ class Pipe(asyncio.Protocol):
         self.connection: Any = connection
         self.patience = patience
         self.waiting: deque[tuple[asyncio.Future[Any], float]] = deque()  # and since when
+        self.unsent: list[bytes] = []
         self.watch: asyncio.TimerHandle | None = None
         self.broken: BaseException | None = None
         self.replies: hiredis.Reader = hiredis.Reader(notEnoughData=WAIT)
@@ -57,12 +58,24 @@ class Pipe(asyncio.Protocol):
         """Send a command, and return the future of its answer; it may be left alone."""
         if self.broken is not None:
             raise Disconnected(str(self.broken)) from self.broken
-        future = self.loop.create_future()
+        future, packed = self.loop.create_future(), packer.pack_command(command)
+        if not self.waiting:
+            self.transport.write(packed)
+        else:
+            # There are others in this turn of the loop: what they say goes out in one piece, for each takes 13 us.
+            if not self.unsent:
+                self.loop.call_soon(self.flush)
+            self.unsent.append(packed)
         self.waiting.append((future, self.loop.time()))
         if self.watch is None and self.patience is not None:
             self.watch = self.loop.call_later(self.patience, self.look)
-        self.transport.write(packer.pack_command(command))
         return future
+
+    def flush(self) -> None:
+        """Send what was said in this turn of the loop."""
+        unsent, self.unsent = self.unsent, []
+        if self.broken is None:
+            self.transport.write(b"".join(unsent))
 
     def look(self) -> None:
         """See whether the one who waits longest has waited too long. One timer for all: one a call costs 6 us."""

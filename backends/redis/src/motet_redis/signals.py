@@ -33,6 +33,7 @@ class RedisSignals:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.waiting: dict[str, set[RedisWakeups]] = {}
+        self.left: list[str] = []
         self.listener: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -51,7 +52,15 @@ class RedisSignals:
             listeners.discard(wakeups)
             if not listeners:
                 del self.waiting[run]
-                self.client.tell(SIGNALS, "leave", self.client.id, run)
+                if not self.left:
+                    asyncio.get_running_loop().call_soon(self._leave)
+                self.left.append(run)
+
+    def _leave(self) -> None:
+        """Say for which runs nobody waits any more. What gets lost is forgotten by the server after a minute."""
+        runs, self.left = self.left, []
+        if gone := [run for run in runs if run not in self.waiting]:
+            self.client.tell(SIGNALS, "leave", self.client.id, *gone)
 
     async def _listen(self) -> None:
         """Wake waiters, until there have been none for seconds; whatever may have been missed wakes all."""
