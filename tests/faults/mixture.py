@@ -19,7 +19,7 @@ from history import Journal, Shape, Step
 
 from motet import Context, ErrorInfo, FixedDelay, Motet, Term, chain, group, injected
 
-__all__ = ["KINDS", "LEASE", "Piece", "app"]
+__all__ = ["KINDS", "LEASE", "Piece", "app", "called", "member", "mended", "total"]
 
 T = TypeVar("T")
 
@@ -82,6 +82,25 @@ async def flaky(step: str, n: int, ctx: Context = injected) -> int:
     with noted(step, ctx) as ends:
         if ctx.attempt == 1:
             raise ValueError("the first attempt always fails")
+        return ends(n)
+
+
+@app.task(name="faults:patient", retry_policy=FixedDelay(2.5 * LEASE, max_retries=3), **SURE)
+async def patient(step: str, n: int, ctx: Context = injected) -> int:
+    """Waits for its next attempt for longer than anybody's lease lasts."""
+    with noted(step, ctx) as ends:
+        if ctx.attempt == 1:
+            raise ValueError("the first attempt always fails")
+        return ends(n)
+
+
+@app.task(name="faults:mended", dlq_eligible=True, **SURE)
+async def mended(root: str, n: int, ctx: Context = injected) -> int:
+    """Fails as the run that was submitted, and not as the one that its dead letter is replayed as."""
+    first = ctx.run_id == root
+    with noted(f"{root}/{'first' if first else 'again'}", ctx) as ends:
+        if first:
+            raise ValueError("the first run always fails")
         return ends(n)
 
 
@@ -207,6 +226,24 @@ def cancelling(root: str) -> Piece:
     return Piece(term, Shape(shape, states=("ok", "cancelled"), value=8), cancel=True)
 
 
+def waiting(root: str) -> Piece:
+    """A retry that is parked for longer than a lease."""
+    term = chain(patient.s(f"{root}/patient", 5), plus.s(f"{root}/plus", 6))
+    return Piece(term, Shape({"patient": Step(), "plus": Step(("patient",), fed="patient")}, value=11))
+
+
+def racing(root: str) -> Piece:
+    """So short that a cancel meets its end."""
+    term = chain(member.s(f"{root}/s0", 0), slow.s(f"{root}/s1"))
+    shape = {"s0": Step(), "s1": Step(("s0",), fed="s0")}
+    return Piece(term, Shape(shape, states=("ok", "cancelled"), value=1), cancel=True)
+
+
+def buried(root: str) -> Piece:
+    """A call that leaves a dead letter, which is replayed."""
+    return Piece(mended.s(root, 9), Shape({"first": Step(), "again": Step(("first",))}, states=("failed",)))
+
+
 def wide(root: str, members: int = 300, ballast: str = "", **options: Any) -> Piece:
     names = tuple(f"m{n}" for n in range(members))
     term = group(quick.s(f"{root}/{name}", n, ballast) for n, name in enumerate(names)) | total.s(f"{root}/total")
@@ -231,6 +268,9 @@ KINDS: Mapping[str, Callable[[str], Piece]] = {
     "failing": failing,
     "drawing": drawing,
     "cancelling": cancelling,
+    "waiting": waiting,
+    "racing": racing,
+    "buried": buried,
     "wide": wide,
     "swept": swept,
     "heavy": heavy,

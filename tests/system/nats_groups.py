@@ -1,0 +1,129 @@
+"""Workflows on NATS while workers are killed, the server is killed, and messages come twice: what is lost or doubled?
+
+python tests/system/nats_groups.py              # 500 groups of 10, one of 1,000, one of 5,000; 100 workers, 20 servers
+python tests/system/nats_groups.py --quick      # a tenth of it
+python tests/system/nats_groups.py --cluster    # 100 groups of 10, while leaders of three servers are killed
+
+See tests/faults/chaos.py. Beside each group goes a chain with retries and a replacement, one that draws lots, a run that
+spawns, one that is retried after more than a lease, one that is cancelled about when it ends, a group that fails, or a
+dead letter that is replayed by two at once. At least every tenth message is copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import anyio
+import attrs
+
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / "faults"), str(TESTS / "servers")]
+
+from chaos import Chaos, chord, folder, options, tell
+from fleet import Fleet
+from history import Outcome
+from mixture import KINDS, Piece, app, mended
+from nats_server import NatsServer, find
+
+from motet.canvas import advance
+from motet.message import Parcel
+from motet_nats import NatsBackend
+from motet_nats.names import lane_in
+from motet_nats.wire import read_letter
+
+GROUPS, NARROW = 500, 10
+BROAD = (1000, 5000)
+OTHERS = ("steps", "drawing", "spawning", "waiting", "racing", "buried", "failing")
+WORKERS, WORKER_KILLS, SERVER_KILLS = 8, 100, 20
+COPIES = 12
+"""Messages that are copied at a time, at most."""
+
+
+@attrs.define
+class OnNats(Chaos):
+    """Groups, and all else that a message can go through."""
+
+    groups: int = GROUPS
+    broad: Sequence[int] = BROAD
+
+    @property
+    def backend(self) -> NatsBackend:
+        assert isinstance(app.backend, NatsBackend)
+        return app.backend
+
+    def pieces(self) -> Iterator[tuple[str, Piece]]:
+        for size in self.broad:
+            yield f"w{size}", chord(f"w{size}", size)
+        for number in itertools.count():
+            if number >= self.groups and self.enough:
+                return
+            yield f"c{number}", chord(f"c{number}", NARROW)
+            kind = OTHERS[number % len(OTHERS)]
+            yield f"{kind}{number}", KINDS[kind](f"{kind}{number}")
+
+    async def some(self) -> Sequence[Parcel]:
+        streams, names = self.backend.streams, self.backend.client.names
+        newest = int((await streams.info(names.messages))["state"]["last_seq"])
+        first = self.rng.randint(max(1, newest - 2000), newest + 1)
+        parcels: list[Parcel] = []
+        for stored in await streams.scan(names.messages, f"{names.letters}.*.*.q.>", first, COPIES):
+            letter = read_letter(stored.data)
+            if "~" not in letter.id:
+                name = f"{letter.id}~{self.copies + len(parcels)}"
+                parcels.append(Parcel(name, lane_in(stored.subject), letter.body, suspect=True))
+        return parcels
+
+    async def meddle(self, root: str, piece: Piece) -> None:
+        if piece.cancel:
+            await anyio.sleep(self.rng.uniform(0, 0.2))  # it takes about so long
+            await self.insist(lambda: app.handle(root).cancel("it races with the end"))
+            self.runs[root] = attrs.evolve(self.runs[root], cancelled=time.monotonic())
+
+    async def follow(self, root: str, outcome: Outcome) -> None:
+        if root.startswith("buried"):
+            again = f"{root}-again"
+            async with anyio.create_task_group() as operators:
+                for _ in range(2):
+                    operators.start_soon(self.replay, root, again)
+            found = await self.see(root, again)
+            if found is not None:
+                self.outcomes.append(found)
+
+    async def replay(self, root: str, again: str) -> None:
+        """Replay the dead letter of a run as another run, as an operator does who presses until it is done."""
+        prepared = app.submitter.prepare(mended.s(root, 9), {"id": again})
+        parcel = advance.called(prepared.plan, prepared.now)
+        await self.insist(lambda: self.backend.deadletters.replay([(f"{root}:0:r1", parcel)]))
+
+
+async def perform(chosen: argparse.Namespace, path: Path) -> None:
+    began = time.monotonic()
+    share = 10 if chosen.quick else 1
+    (path / "server").mkdir()
+    (path / "fleet").mkdir()
+    with NatsServer(find(), path / "server") as server:
+        app.url = server.url
+        with Fleet(path / "fleet", server.url, str(path), size=WORKERS) as fleet:
+            kills = WORKER_KILLS // share, SERVER_KILLS // share
+            broad = [size // share for size in BROAD]
+            chaos = OnNats(fleet, server, *kills, groups=GROUPS // share, broad=broad)
+            async with app:
+                await chaos.play()
+            groups = sum(root.startswith("c") for root in chaos.runs)
+            print(f"{groups:,} groups of {NARROW}, one of each of {broad}, {len(chaos.runs) - groups - 2:,} others")
+            tell(chaos, began)
+
+
+def main() -> None:
+    chosen = options(__doc__).parse_args()
+    with folder(keep=chosen.keep) as path:
+        anyio.run(perform, chosen, path)
+
+
+if __name__ == "__main__":
+    main()
