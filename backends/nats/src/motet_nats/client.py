@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
-from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from motet.errors import BackendError, Rejected, TooLarge, Unavailable, UsageError
 from motet.failpoints import register
 from motet.ports import Settings
+from motet_nats.connection import Message
 from motet_nats.errors import BROKEN, BUSY, MISMATCH, Mismatch, ServerError, translate
 from motet_nats.link import Link, status
 from motet_nats.location import Location
@@ -135,14 +135,14 @@ class Client:
         except BROKEN as error:
             raise translate(error, self.location.name) from error
 
-    async def ask(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Msg:
+    async def ask(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Message:
         """Send, and return the answer.
 
         Raises:
             Unavailable: There was none within the timeout; it may have been done.
         """
 
-        async def call(link: Link) -> Msg:
+        async def call(link: Link) -> Message:
             message = await link.ask(subject, payload, headers)
             if status(message) == "503":
                 raise NoRespondersError
@@ -282,7 +282,7 @@ class Client:
         task.add_done_callback(self.hanging_up.discard)
 
 
-def _answer(message: Msg) -> dict[str, Any]:
+def _answer(message: Message) -> dict[str, Any]:
     answer = decode(message.data)
     if (error := answer.get("error")) is not None:
         code, said = int(error.get("err_code", 0)), str(error.get("description", ""))

@@ -14,11 +14,11 @@ from contextlib import suppress
 from datetime import timedelta
 
 import msgspec
-from nats.aio.msg import Msg
 
 from motet.errors import DecodeError, Unavailable
 from motet.ports import Delivery
 from motet_nats.client import Client
+from motet_nats.connection import Message
 from motet_nats.errors import Mismatch
 from motet_nats.gathering import together
 from motet_nats.lanes import Lanes
@@ -133,11 +133,11 @@ class Holding:
         await self.streams.delete(self.client.names.messages, held.sequence)
         return sequence
 
-    async def give_back(self, messages: Sequence[Msg]) -> None:
+    async def give_back(self, messages: Sequence[Message]) -> None:
         """Put back what nobody here has seen."""
         await together([self._give_back(message) for message in messages])
 
-    async def _give_back(self, message: Msg) -> None:
+    async def _give_back(self, message: Message) -> None:
         held, deliveries = delivered(message)
         await self.pass_on(held, charged=deliveries - 1)
 
@@ -223,10 +223,10 @@ class Renewer:
         self.thread.join(2)
 
 
-def delivered(message: Msg) -> tuple[Held, int]:
+def delivered(message: Message) -> tuple[Held, int]:
     """Read what the server has delivered, and how often it has."""
     sequence, deliveries = sequence_of(message.reply)
-    timed = message.headers is not None and not message.headers.keys().isdisjoint((TIMED, "Nats-Scheduler"))
+    timed = bool(message.head) and not message.headers.keys().isdisjoint((TIMED, "Nats-Scheduler"))
     try:
         letter = read_letter(message.data)
     except DecodeError:

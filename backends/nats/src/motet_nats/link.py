@@ -12,33 +12,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from nats.aio.client import Client as Connection
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError, Error, NoServersError, SecureConnWantedError
+from nats.errors import ConnectionClosedError, Error, NoServersError
 
+from motet_nats.connection import Connection, Message, Secret
 from motet_nats.location import Location
 
 __all__ = ["Link", "Slot", "status"]
 
-Handler = Callable[[Msg | None], None]
+Handler = Callable[[Message | None], None]
 """Takes each message that comes to an inbox, and None when no more can come."""
 
 PING = 5
 """Seconds between two looks whether the server lives; two without an answer end the connection."""
-
-
-class Secret(Connection):
-    """A connection that sends no password, nor anything else, to a server that does not speak TLS.
-
-    nats-py would go on in the clear when a server, or whoever stands between, does not ask for TLS.
-    """
-
-    def _connect_command(self) -> bytes:
-        if not self._server_info.get("tls_required"):
-            raise SecureConnWantedError
-        command: bytes = super()._connect_command()
-        return command
 
 
 class Slot:
@@ -50,7 +35,7 @@ class Slot:
         self.inbox: str = inbox
         self.handler: Handler | None = None
 
-    def take(self, message: Msg | None) -> None:
+    def take(self, message: Message | None) -> None:
         if self.handler is not None:
             self.handler(message)
 
@@ -60,8 +45,6 @@ class Link:
 
     def __init__(self, *, secure: bool = False) -> None:
         self.connection: Connection = Secret() if secure else Connection()
-        untyped: Any = self.connection
-        self.subscribe: Any = untyped.subscribe
         self.broken: BaseException | None = None
         self.said: BaseException | None = None
         self.inbox: str = ""
@@ -97,6 +80,7 @@ class Link:
                 pending_size=64 * 1024 * 1024,
                 **options,
             )
+            link.connection.watch(link._ended)
             link.inbox = link.connection.new_inbox()
             await link.listen(f"{link.inbox}.*", link._dispatch)
         except NoServersError as error:
@@ -109,14 +93,19 @@ class Link:
             raise
         return link
 
-    async def listen(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
-        """Have a handler called for whatever comes to a subject, for as long as the connection lives."""
+    async def listen(self, subject: str, handler: Callable[[Message], None]) -> int:
+        """Have a handler called for whatever comes to a subject; return what to end that by, before the link ends.
 
-        async def take(message: Msg) -> None:
-            handler(message)
+        Raises:
+            ConnectionClosedError: The connection is broken.
+        """
+        self.check()
+        return await self.connection.listen(subject, handler)
 
-        made: Subscription = await self.subscribe(subject, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
-        return made
+    async def ignore(self, number: int) -> None:
+        """End what `listen` began, unless the connection has ended."""
+        if self.lives():
+            await self.connection.ignore(number)
 
     async def slot(self, handler: Handler) -> Slot:
         """Take a slot, which is given back by `leave` when the server has done with the pull."""
@@ -154,17 +143,17 @@ class Link:
             ConnectionClosedError: The connection is broken.
         """
         self.check()
-        await self.connection.publish(subject, payload, reply, headers)
+        await self.connection.post(subject, payload, headers, reply)
 
-    async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+    async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Message:
         """Publish, and return the answer.
 
         Raises:
             ConnectionClosedError: The connection broke; whether it was done, nobody knows.
         """
-        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
-        def take(message: Msg | None) -> None:
+        def take(message: Message | None) -> None:
             if future.done():
                 return
             if message is None:
@@ -180,15 +169,15 @@ class Link:
         finally:
             self.forget(name)
 
-    async def gather(self, subject: str, payload: bytes) -> list[Msg]:
+    async def gather(self, subject: str, payload: bytes) -> list[Message]:
         """Publish, and return all answers up to the one that has a status; that one comes last.
 
         Raises:
             ConnectionClosedError: The connection broke.
         """
-        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        queue: asyncio.Queue[Message | None] = asyncio.Queue()
         name = self.expect(queue.put_nowait)
-        found: list[Msg] = []
+        found: list[Message] = []
         try:
             await self.send(subject, payload, reply=f"{self.inbox}.{name}")
             while not found or not status(found[-1]):
@@ -201,7 +190,7 @@ class Link:
         return found
 
     def lives(self) -> bool:
-        """Say whether it can be used; nats-py closes a connection now and then without a word."""
+        """Say whether it can be used."""
         if self.broken is None and self.connection.is_closed:
             self.breaks(self.said or ConnectionClosedError())
         return self.broken is None
@@ -215,7 +204,7 @@ class Link:
         if not self.lives():
             raise ConnectionClosedError from self.broken
 
-    def _dispatch(self, message: Msg) -> None:
+    def _dispatch(self, message: Message) -> None:
         handler = self.handlers.get(message.subject.rpartition(".")[2])
         if handler is not None:
             handler(message)
@@ -224,7 +213,10 @@ class Link:
         self.said = error
 
     async def _closed(self) -> None:
-        self.breaks(self.said or ConnectionClosedError())
+        self._ended(None)
+
+    def _ended(self, error: BaseException | None) -> None:
+        self.breaks(self.said or error or ConnectionClosedError())
 
     def breaks(self, error: BaseException) -> None:
         """Tell all who wait; nobody can say what was done of what they asked."""
@@ -245,13 +237,10 @@ class Link:
         self.abort()
 
     def abort(self) -> None:
-        """Close the socket: nats-py leaves it open when it is stopped on its way, or the other side is silent."""
-        untyped: Any = self.connection
-        writer = getattr(getattr(untyped, "_transport", None), "_bare_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        """Leave nothing behind."""
+        self.connection.abort()
 
 
-def status(message: Msg) -> str:
+def status(message: Message) -> str:
     """The status of a message of the server, or nothing: then it is one of a stream."""
-    return (message.headers or {}).get("Status", "")
+    return message.head[9:12].decode() if message.head[8:9] == b" " else ""

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from nats.aio.msg import Msg
-
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
 from motet.errors import MotetError, UsageError
 from motet.failpoints import hit
@@ -17,11 +15,12 @@ from motet.options import Lane
 from motet.ports import Admission, Delivery, QueueInfo, Transport
 from motet_nats.admission import Keys
 from motet_nats.client import Client
+from motet_nats.connection import Message
 from motet_nats.errors import Mismatch
 from motet_nats.finder import Finder
 from motet_nats.gathering import together
 from motet_nats.holding import Holding, delivered
-from motet_nats.lanes import Lanes
+from motet_nats.lanes import SILENCE, Lanes
 from motet_nats.names import lane_of, place
 from motet_nats.pauses import Pauses
 from motet_nats.promoting import BACKSTOP, Promoter, short
@@ -150,7 +149,7 @@ class NatsTransport:
             hit("after_fetch")
         return taken
 
-    async def _opened(self, messages: Sequence[Msg], lane: Lane) -> list[Delivery]:
+    async def _opened(self, messages: Sequence[Message], lane: Lane) -> list[Delivery]:
         """Make deliveries of messages, but for those that are not to be delivered, or not in this form."""
         opening = asyncio.get_running_loop().create_task(self._open_all(messages, lane))
         try:
@@ -162,11 +161,11 @@ class NatsTransport:
     async def _return(self, opening: asyncio.Task[list[Delivery]]) -> None:
         await self.release(await opening)
 
-    async def _open_all(self, messages: Sequence[Msg], lane: Lane) -> list[Delivery]:
+    async def _open_all(self, messages: Sequence[Message], lane: Lane) -> list[Delivery]:
         opened = await together([self._open(message, lane) for message in messages])
         return [each for each in opened if each is not None]
 
-    async def _open(self, message: Msg, lane: Lane) -> Delivery | None:
+    async def _open(self, message: Message, lane: Lane) -> Delivery | None:
         held, deliveries = delivered(message)
         letter, sequence = held.letter, held.sequence
         if held.timed and await self._withdrawn(letter):
@@ -198,7 +197,7 @@ class NatsTransport:
                 for tap in taps:
                     await tap.arm()
                 if not any(tap.came for tap in taps):
-                    await asyncio.wait_for(event.wait(), 5)
+                    await asyncio.wait_for(event.wait(), SILENCE)
         except TimeoutError:
             return
         finally:
