@@ -181,13 +181,13 @@ def _free(port: int) -> bool:
     return True
 
 
-def wait_until(claim: Callable[[], bool], failure: str) -> None:
+def wait_until(claim: Callable[[], bool], failure: str, patience: float = PATIENCE) -> None:
     """Wait for a claim to become true.
 
     Raises:
         ServerFailed: It does not, and this is what to say of it.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not claim():
         if time.monotonic() > deadline:
             raise ServerFailed(failure)

@@ -4,8 +4,8 @@ python tests/system/nats_groups.py              # 500 groups of 10, one of 1,000
 python tests/system/nats_groups.py --quick      # a tenth of it
 python tests/system/nats_groups.py --cluster    # 100 groups of 10, while leaders of three servers are killed
 
-See tests/faults/chaos.py. Beside each group goes a chain with retries and a replacement, one that draws lots, a run that
-spawns, one that is retried after more than a lease, one that is cancelled about when it ends, a group that fails, or a
+See tests/faults/chaos.py. Beside each group goes a chain with retries and a replacement, one that draws lots, one that
+spawns a run, one retried after more than a lease, one that is cancelled about when it ends, a group that fails, or a
 dead letter that is replayed by two at once. At least every tenth message is copied.
 """
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
-from motet.errors import MotetError, UsageError
+from motet.errors import MotetError, Unavailable, UsageError
 from motet.failpoints import hit
 from motet.message import Parcel
 from motet.options import Lane
@@ -35,6 +35,8 @@ MOST = 1000
 TOGETHER = 256
 """Publishes, or removals, that are under way at once."""
 SOON = timedelta(milliseconds=1)
+AGAIN = 0.1
+"""Seconds until a server is asked again that has not answered."""
 TARGET = "Nats-Schedule-Target"
 
 
@@ -101,7 +103,6 @@ class NatsTransport:
         check_each(lanes, Lane)
         loop = asyncio.get_running_loop()
         give_up = loop.time() + wait.total_seconds()
-        await self.lanes.know(lanes)
         taps = [self.lanes.tap(lane) for lane in lanes]
         event = asyncio.Event()
         for tap in taps:
@@ -110,11 +111,18 @@ class NatsTransport:
         try:
             while True:
                 event.clear()
-                taken = await self._collect(lanes, min(limit, MOST), paused)
-                left = give_up - loop.time()
-                if taken or left <= 0 or not limit:
-                    return taken
-                await self._wait(lanes, event, left, paused)
+                try:
+                    await self.lanes.know(lanes)
+                    taken = await self._collect(lanes, min(limit, MOST), paused)
+                    left = give_up - loop.time()
+                    if taken or left <= 0 or not limit:
+                        return taken
+                    await self._wait(lanes, event, left, paused)
+                except Unavailable:
+                    # Whoever waits for messages waits for the server too: a cluster elects for longer than a call has.
+                    if loop.time() > give_up:
+                        raise
+                    await asyncio.sleep(AGAIN)
                 self.client.check()
         finally:
             self.pauses.changed.discard(event)
