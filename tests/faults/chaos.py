@@ -29,7 +29,7 @@ from fleet import Fleet
 from history import History, Outcome, Run, Shape, State, Step, read
 from mixture import LEASE, Piece, app, called, member, total
 
-from motet import ResultTimeout, TaskCancelled, TaskFailed, Unavailable, group
+from motet import ResultTimeout, TaskCancelled, TaskFailed, Unavailable, UnknownRun, group
 from motet.message import Parcel
 
 __all__ = ["Chaos", "Killable", "chord", "folder", "options", "tell"]
@@ -116,7 +116,7 @@ class Chaos:
         """Submit one run after the other, and wait for each."""
         for root, piece in pieces:
             self.runs[root] = Run(root, piece.shape, accepted=False)
-            await self.insist(partial(piece.term.submit, id=root, **piece.options))  # the same id again is the same run
+            await self.insist(partial(piece.submit, root))  # the same id again is the same run
             self.runs[root] = Run(root, piece.shape)
             await self.meddle(root, piece)
             outcome = await self.see(root, root)
@@ -144,7 +144,7 @@ class Chaos:
                 state = "failed"
             except TaskCancelled:
                 state = "cancelled"
-            except ResultTimeout:
+            except (ResultTimeout, UnknownRun):
                 return None
             except Unavailable:
                 await anyio.sleep(0.1)

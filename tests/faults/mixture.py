@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import attrs
+import doors
 from history import Journal, Shape, Step
 
 from motet import Context, ErrorInfo, FixedDelay, Motet, Term, chain, group, injected
@@ -104,6 +105,19 @@ async def mended(root: str, n: int, ctx: Context = injected) -> int:
         return ends(n)
 
 
+@app.task(name="faults:bulky", **SURE)
+async def bulky(step: str, size: int, ctx: Context = injected) -> str:
+    with noted(step, ctx) as ends:
+        ends(size)
+        return "x" * size
+
+
+@app.task(name="faults:measured", **SURE)
+async def measured(given: str, step: str, ctx: Context = injected) -> int:
+    with noted(step, ctx) as ends:
+        return ends(len(given))
+
+
 @app.task(name="faults:total", **SURE)
 async def total(values: list[Any], step: str, ctx: Context = injected) -> int:
     with noted(step, ctx) as ends:
@@ -175,6 +189,15 @@ class Piece:
     shape: Shape
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     cancel: bool = False
+    door: Callable[[Motet, str, Term[Any, Any]], Awaitable[None]] | None = None
+    """Another way in than `submit`; it may be taken twice like that one."""
+
+    async def submit(self, root: str) -> None:
+        """Submit it under this id; once more makes sure of one run."""
+        if self.door is not None:
+            await self.door(app, root, self.term)
+        else:
+            await self.term.submit(id=root, **self.options)
 
 
 def chord(root: str) -> Piece:
@@ -261,6 +284,24 @@ def heavy(root: str) -> Piece:
     return wide(root, 700, "x" * 12_000)
 
 
+def vast(root: str) -> Piece:
+    """A value that is more than one message of a broker may carry."""
+    term = chain(bulky.s(f"{root}/bulky", 1_500_000), measured.s(f"{root}/measured"))
+    return Piece(term, Shape({"bulky": Step(), "measured": Step(("bulky",))}, value=1_500_000))
+
+
+def keyed(root: str) -> Piece:
+    return Piece(member.s(f"{root}/m", 3), Shape({"m": Step()}, value=3), door=doors.admit)
+
+
+def fired(root: str) -> Piece:
+    return Piece(member.s(f"{root}/m", 4), Shape({"m": Step()}, value=4), door=doors.fire)
+
+
+def replayed(root: str) -> Piece:
+    return Piece(member.s(f"{root}/m", 5), Shape({"m": Step()}, value=5), door=doors.replay)
+
+
 KINDS: Mapping[str, Callable[[str], Piece]] = {
     "chord": chord,
     "steps": steps,
@@ -271,6 +312,10 @@ KINDS: Mapping[str, Callable[[str], Piece]] = {
     "waiting": waiting,
     "racing": racing,
     "buried": buried,
+    "vast": vast,
+    "keyed": keyed,
+    "fired": fired,
+    "replayed": replayed,
     "wide": wide,
     "swept": swept,
     "heavy": heavy,

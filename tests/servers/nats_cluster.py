@@ -6,6 +6,7 @@ import json
 import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class NatsCluster(RunningServer):
         A cluster that has just been started answers nobody: it elects for seconds, which is no fault of its clients.
         """
         for node in self.nodes:
-            wait_until(lambda node=node: self._serves(node), f"{node.url} does not catch up{node.said()}", SETTLED)
+            wait_until(partial(self._serves, node), f"{node.url} does not catch up{node.said()}", SETTLED)
 
     @staticmethod
     def _serves(node: Node) -> bool:

@@ -16,6 +16,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -25,13 +26,14 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "faults"), str(TESTS / "servers")]
 
 from chaos import Chaos, chord, folder, options, tell
+from doors import call
 from fleet import Fleet
 from history import Outcome
 from mixture import KINDS, Piece, app, mended
 from nats_server import NatsServer, find
 
-from motet.canvas import advance
 from motet.message import Parcel
+from motet.ports import Filter
 from motet_nats import NatsBackend
 from motet_nats.names import lane_in
 from motet_nats.wire import read_letter
@@ -96,9 +98,12 @@ class OnNats(Chaos):
 
     async def replay(self, root: str, again: str) -> None:
         """Replay the dead letter of a run as another run, as an operator does who presses until it is done."""
-        prepared = app.submitter.prepare(mended.s(root, 9), {"id": again})
-        parcel = advance.called(prepared.plan, prepared.now)
-        await self.insist(lambda: self.backend.deadletters.replay([(f"{root}:0:r1", parcel)]))
+        parcel = call(app, again, mended.s(root, 9))
+        page = await self.insist(lambda: self.backend.deadletters.page(Filter(task="faults:mended"), None, 1_000_000))
+        # A copy of a message has an id of its own, and its letter has that.
+        for letter in page:
+            if letter.id.startswith(f"{root}:"):
+                await self.insist(partial(self.backend.deadletters.replay, [(letter.id, parcel)]))
 
 
 async def perform(chosen: argparse.Namespace, path: Path) -> None:

@@ -31,6 +31,12 @@ FAILPOINTS = register(
         "after_pass_on": "a message whose lease was over has a new sequence; whoever put it back has not taken it",
         "after_claim": "the record that decides over a key is written; the parcel is not published",
         "after_fire": "a schedule has moved on; what is due is not published",
+        "between_parcels": "one of the parcels of a call is stored; the next may be, or not",
+        "between_parts": "a part of a large value is stored; the record that names it is not",
+        "after_slot": "a slot of a barrier is stored; nobody has counted it",
+        "after_withdrawn": "it is noted that a parked parcel is taken back; it is there still",
+        "after_letter": "a dead letter is claimed by who replays it; the parcel is not published",
+        "after_replay": "the parcel of a dead letter is published; the letter is there still",
     }
 )
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import msgspec
 
+from motet.failpoints import hit
 from motet_nats.client import Client
 from motet_nats.errors import Mismatch
 from motet_nats.streams import Stored, Streams, seconds
@@ -81,6 +82,7 @@ class Records:
         pieces = [value[first : first + size] for first in range(0, len(value), size)]
         for number, piece in enumerate(pieces):
             await self.client.publish(self._part(subject, nonce, number), piece, headers=headers)
+            hit("between_parts")
         return Kept(VERSION, until, b"", len(pieces), nonce)
 
     def _part(self, subject: str, nonce: str, number: int) -> str:

@@ -74,6 +74,7 @@ class NatsTransport:
                 subject, pack(letter), expect=0, within=within, headers=headers, once=True
             )
             self.look_after(letter, subject, headers, sequence, parcel.due)
+        hit("between_parcels")
 
     def look_after(
         self, letter: Letter, subject: str, headers: dict[str, str] | None, sequence: int, due: datetime | None
@@ -292,6 +293,7 @@ class NatsTransport:
         self.client.check()
         check_each(admissions, Admission)
         check_parcels(admission.parcel for admission in admissions)
+        await self.lanes.know([admission.parcel.lane for admission in admissions])
         return [await self.keys.admit(admission) for admission in admissions]
 
     async def cancel(self, name: str) -> bool:
@@ -313,6 +315,7 @@ class NatsTransport:
             )
         except Mismatch:
             return False
+        hit("after_withdrawn")
         return await self.streams.delete(names.messages, parked.sequence) or True
 
     async def close(self) -> None:
