@@ -102,6 +102,12 @@ class NatsServer(Guarded, RunningServer):
             self.stop()
             raise
 
+    def clear(self) -> None:
+        """Kill it, and start it with nothing in it, on the same port."""
+        self.kill()
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        self.start()
+
     def _configured(self) -> Path:
         stream = [f'jetstream {{ store_dir: "{self.folder / "data"}" }}'] if self.jetstream else []
         file = self.folder / "server.conf"

@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from nats.errors import ConnectionClosedError, Error, NoServersError
 
+from motet_nats.answers import Question
 from motet_nats.connection import Connection, Message, Secret
 from motet_nats.location import Location
 
-__all__ = ["Link", "Slot", "status"]
+__all__ = ["PATIENCE", "Late", "Link", "Slot", "status"]
 
 Handler = Callable[[Message | None], None]
 """Takes each message that comes to an inbox, and None when no more can come."""
 
 PING = 5
 """Seconds between two looks whether the server lives; two without an answer end the connection."""
+
+
+PATIENCE = 1.5
+"""Seconds after which whoever asked is told that there was no answer: a cluster without a leader gives none."""
+LOOK = 0.25
+"""Seconds between two looks at who has waited so long; a timer for each would cost as much as the asking."""
+
+
+class Late(Error):
+    """Raised when a question has had no answer in time; whether it was done, nobody knows."""
 
 
 class Slot:
@@ -52,6 +63,9 @@ class Link:
         self.slots: list[Slot] = []
         self.free: list[Slot] = []
         self.numbers: itertools.count[int] = itertools.count()
+        self.asked: dict[str, tuple[float, asyncio.Future[Message]]] = {}
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.looking: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, location: Location, server: str, timeout: float) -> Link:
@@ -150,24 +164,50 @@ class Link:
 
         Raises:
             ConnectionClosedError: The connection broke; whether it was done, nobody knows.
+            Late: There was no answer in time, likewise.
         """
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-
-        def take(message: Message | None) -> None:
-            if future.done():
-                return
-            if message is None:
-                future.set_exception(ConnectionClosedError())
-                future.exception()  # whoever has gone away does not miss it
-            else:
-                future.set_result(message)
-
-        name = self.expect(take)
+        self.check()
+        name, future = self._asking()
         try:
-            await self.send(subject, payload, headers, f"{self.inbox}.{name}")
+            await self.connection.post(subject, payload, headers, f"{self.inbox}.{name}")
             return await future
         finally:
-            self.forget(name)
+            self.asked.pop(name, None)
+
+    async def ask_all(self, questions: Sequence[Question]) -> list[asyncio.Future[Message]]:
+        """Publish all, in their order, and return the answers to come; they fail as `ask` does.
+
+        Raises:
+            ConnectionClosedError: The connection broke before all were sent.
+        """
+        self.check()
+        answers: list[asyncio.Future[Message]] = []
+        for each in questions:
+            name, future = self._asking()
+            answers.append(future)
+            await self.connection.post(each.subject, each.payload, each.headers, f"{self.inbox}.{name}")
+        return answers
+
+    def _asking(self) -> tuple[str, asyncio.Future[Message]]:
+        """Expect an answer under a name."""
+        future: asyncio.Future[Message] = self.loop.create_future()
+        name = str(next(self.numbers))
+        self.asked[name] = self.loop.time(), future
+        if self.looking is None:
+            self.looking = self.loop.call_later(LOOK, self._look)
+        return name, future
+
+    def _look(self) -> None:
+        """Tell those who have waited for too long; they stand in the order in which they came."""
+        self.looking = self.loop.call_later(LOOK, self._look) if self.asked else None
+        before = self.loop.time() - PATIENCE
+        for name, (since, future) in list(self.asked.items()):
+            if since > before:
+                break
+            del self.asked[name]
+            if not future.done():
+                future.set_exception(Late())
+                future.exception()  # whoever has gone away does not miss it
 
     async def gather(self, subject: str, payload: bytes) -> list[Message]:
         """Publish, and return all answers up to the one that has a status; that one comes last.
@@ -205,8 +245,12 @@ class Link:
             raise ConnectionClosedError from self.broken
 
     def _dispatch(self, message: Message) -> None:
-        handler = self.handlers.get(message.subject.rpartition(".")[2])
-        if handler is not None:
+        name = message.subject[len(self.inbox) + 1 :]
+        asked = self.asked.pop(name, None)
+        if asked is not None:
+            if not asked[1].done():
+                asked[1].set_result(message)
+        elif (handler := self.handlers.get(name)) is not None:
             handler(message)
 
     async def _hears(self, error: Exception) -> None:
@@ -226,6 +270,12 @@ class Link:
         handlers, self.handlers = self.handlers, {}
         for handler in handlers.values():
             handler(None)
+        for _, future in self.asked.values():
+            if not future.done():
+                future.set_exception(ConnectionClosedError())
+                future.exception()  # whoever has gone away does not miss it
+        if self.looking is not None:
+            self.looking.cancel()
         for slot in self.slots:
             slot.take(None)
 
