@@ -28,20 +28,24 @@ sys.path[:0] = [str(TESTS / "faults"), str(TESTS / "servers")]
 from chaos import Chaos, chord, folder, options, tell
 from doors import call
 from fleet import Fleet
+from guarded import ServerFailed, wait_until
 from history import Outcome
 from mixture import KINDS, Piece, app, mended
+from nats_cluster import NatsCluster
 from nats_server import NatsServer, find
 
 from motet.message import Parcel
 from motet.ports import Filter
 from motet_nats import NatsBackend
-from motet_nats.names import lane_in
+from motet_nats.names import Names, lane_in
 from motet_nats.wire import read_letter
 
 GROUPS, NARROW = 500, 10
 BROAD = (1000, 5000)
 OTHERS = ("steps", "drawing", "spawning", "waiting", "racing", "buried", "failing")
 WORKERS, WORKER_KILLS, SERVER_KILLS = 8, 100, 20
+OF_CLUSTER: tuple[int, int, tuple[int, int], tuple[int, ...]] = (4, 100, (10, 5), ())
+"""On a cluster: workers, groups, and what is killed of both; three servers need the rest of the machine."""
 COPIES = 12
 """Messages that are copied at a time, at most."""
 
@@ -106,26 +110,58 @@ class OnNats(Chaos):
                 await self.insist(partial(self.backend.deadletters.replay, [(letter.id, parcel)]))
 
 
+@attrs.frozen
+class Leaders:
+    """A cluster of which the server that leads the messages is killed, and comes back when another leads."""
+
+    cluster: NatsCluster
+
+    def restart(self) -> None:
+        stream = Names(app.namespace).messages
+        leader = self.cluster.leader(stream)
+        leader.kill()
+        wait_until(partial(self.followed, stream, leader), "nobody follows the leader that was killed", 60)
+        leader.start()
+        self.cluster.wait_until_serving()
+
+    def followed(self, stream: str, dead: NatsServer) -> bool:
+        try:
+            return self.cluster.leader(stream) is not dead
+        except ServerFailed:
+            return False
+
+
 async def perform(chosen: argparse.Namespace, path: Path) -> None:
     began = time.monotonic()
     share = 10 if chosen.quick else 1
-    (path / "server").mkdir()
+    folder = path / "server"
+    folder.mkdir()
     (path / "fleet").mkdir()
-    with NatsServer(find(), path / "server") as server:
+    with NatsCluster(find(), folder) if chosen.cluster else NatsServer(find(), folder) as server:
         app.url = server.url
-        with Fleet(path / "fleet", server.url, str(path), size=WORKERS) as fleet:
-            kills = WORKER_KILLS // share, SERVER_KILLS // share
-            broad = [size // share for size in BROAD]
-            chaos = OnNats(fleet, server, *kills, groups=GROUPS // share, broad=broad)
+        size, groups, kills, broad = WORKERS, GROUPS, (WORKER_KILLS, SERVER_KILLS), BROAD
+        if chosen.cluster:
+            size, groups, kills, broad = OF_CLUSTER
+        with Fleet(path / "fleet", server.url, str(path), size=size) as fleet:
+            chaos = OnNats(
+                fleet,
+                Leaders(server) if isinstance(server, NatsCluster) else server,
+                *(number // share for number in kills),
+                groups=groups // share,
+                broad=[size // share for size in broad],
+            )
             async with app:
                 await chaos.play()
             groups = sum(root.startswith("c") for root in chaos.runs)
-            print(f"{groups:,} groups of {NARROW}, one of each of {broad}, {len(chaos.runs) - groups - 2:,} others")
+            others = len(chaos.runs) - groups - len(chaos.broad)
+            print(f"{groups:,} groups of {NARROW}, one of each of {list(chaos.broad)}, {others:,} others")
             tell(chaos, began)
 
 
 def main() -> None:
-    chosen = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--cluster", action="store_true", help="kill the leaders of a cluster of three")
+    chosen = parser.parse_args()
     with folder(keep=chosen.keep) as path:
         anyio.run(perform, chosen, path)
 
