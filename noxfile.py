@@ -195,7 +195,10 @@ def servers(place: Place) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     with lock(home / "lock"):
         place.run("python", "tests/servers/matrix.py", "--uv", str(tools() / "uv"), "--into", str(home))
-        return {"MOTET_TEST_REDIS_SERVERS": (home / "redis.json").read_text(encoding="utf-8")}
+        return {
+            f"MOTET_TEST_{broker}_SERVERS": (home / f"{broker.lower()}.json").read_text(encoding="utf-8")
+            for broker in ("REDIS", "NATS")
+        }
 
 
 def guarantees(place: Place, *arguments: str) -> None:
