@@ -196,7 +196,7 @@ def servers(place: Place) -> dict[str, str]:
     with lock(home / "lock"):
         place.run("python", "tests/servers/matrix.py", "--uv", str(tools() / "uv"), "--into", str(home))
         place.run("python", "tests/servers/rabbitmq_matrix.py", "--into", str(home))
-        names = ("redis", "rabbitmq")
+        names = ("redis", "nats", "rabbitmq")
         return {f"MOTET_TEST_{each.upper()}_SERVERS": (home / f"{each}.json").read_text("utf-8") for each in names}
 
 

@@ -169,4 +169,27 @@ def processes(scale: Scale) -> Iterator[Figure]:
         yield of("with its supervisor: memory (PSS)", "MiB", runs, lambda run: run["pss_all"], cpu)
 
 
-SECTIONS = {"core": core, "drains": drains, "latencies": latencies, "clients": clients, "processes": processes}
+def limits(scale: Scale) -> Iterator[Figure]:
+    """What a Redis server has to bear."""
+    cpu: Callable[[Run], float] = lambda run: float(run["cpu"])  # noqa: E731 - as above
+    runs = [in_child("limits", "queued", count=scale.tasks)]
+    yield of("redis: a small task in its queue", "bytes", runs, lambda run: run["bytes"], cpu, target="<= 250 bytes")
+    runs = [in_child("limits", "kept", count=scale.tasks // 5)]
+    what, note = f"redis: keys that {scale.tasks // 5:,} finished tasks leave", f"{runs[0]['all']} keys in all"
+    yield of(what, "keys", runs, lambda run: run["keys"], cpu, target="<= 0 keys", note=note)
+    runs = [in_child("limits", "wide", count=scale.group) for _ in range((scale.runs + 1) // 2)]
+    what = f"redis: chord of {scale.group:,}"
+    note = f"all its records {runs[0]['records']:.1f} MiB"
+    yield of(f"{what}, its barriers", "MiB", runs, lambda run: run["barriers"], cpu, target="< 3 MiB", note=note)
+    note = f"{runs[0]['slow']} scripts took more than 2 ms"
+    yield of(f"{what}, the longest script", "ms", runs, lambda run: run["longest"], cpu, target="<= 10 ms", note=note)
+
+
+SECTIONS = {
+    "core": core,
+    "drains": drains,
+    "latencies": latencies,
+    "clients": clients,
+    "processes": processes,
+    "limits": limits,
+}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+SERVERS = HERE.parent / "servers"
 
 Workload = Callable[..., dict[str, Any]]
 
@@ -70,7 +71,8 @@ def in_child(module: str, workload: str, **settings: Any) -> dict[str, Any]:
 def environment() -> dict[str, str]:
     """The variables of a child: none that would send it to another backend, or have it compile all that it imports."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("MOTET_", "PYTHON"))}
-    return {**ours, "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))}
+    paths = (str(HERE), str(SERVERS), os.environ.get("PYTHONPATH"))
+    return {**ours, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 @contextlib.contextmanager

@@ -24,12 +24,13 @@ sys.path.append(str(Path(__file__).parents[1] / "servers"))
 from figures import QUICK, SECTIONS, Figure, Scale
 from peers import lines as comparison
 from peers import page
+from peers.brokers import NATS, REDIS, Broker
 from peers.rounds import rounds
-from peers.stages import SMALL, STAGES, Size
-from peers.table import MOTET, PEERS
+from peers.stages import SMALL, Size
+from peers.table import MOTET
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-REDIS = tuple(f"redis-{stage}" for stage in STAGES)
+BROKERS = (REDIS, NATS)
 HEAD = ("figure", "median", "unit", "lowest", "highest", "CPU s", "target", "holds", "note")
 
 
@@ -46,51 +47,58 @@ def main() -> None:
             figures += SECTIONS[name](scale)
         except RuntimeError as error:
             print(f"{name} was not measured: {error}", file=sys.stderr)
-    results, server, size = redis(options)
-    figures += comparison.figures(results)
-    machine = {**describe(), **({"server": server} if server else {})}
-    print(as_json(machine, figures, results) if options.json else as_text(machine, figures))
-    if not options.json and results:
-        print(f"\n{page.as_text(results)}")
+    size = SMALL if options.quick else Size(**({"runs": options.runs} if options.runs else {}))
+    measured = [found for broker in BROKERS if (found := compare(broker, options, size)) is not None]
+    for results in measured:
+        figures += comparison.figures(results)
+    machine = {**describe(), **{results.broker.name: results.server for results in measured}}
+    print(as_json(machine, figures, measured) if options.json else as_text(machine, figures))
+    if not options.json:
+        for results in measured:
+            print(f"\n{page.as_text(results)}")
     if options.write:
-        section = page.as_section(results, size, server) if options.peers and results else kept()
-        PAGE.write_text(as_page(machine, figures, scale) + (section and f"\n{section}"), encoding="utf-8")
+        new = {each.broker.name: page.as_section(each, size) for each in measured if options.peers}
+        sections = [new.get(broker.name) or kept(broker) for broker in BROKERS]
+        if chosen := [section for section in sections if section]:
+            PAGE.write_text("\n".join((as_page(machine, figures, scale), *chosen)), encoding="utf-8")
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
-def redis(options: argparse.Namespace) -> tuple[comparison.Results, str, Size]:
-    """Measure ourselves on Redis, and the peers if that is wanted."""
-    size = SMALL if options.quick else Size(**({"runs": options.runs} if options.runs else {}))
-    names = [name for name in REDIS if name in (options.sections or REDIS)]
-    known = {peer.name: peer for peer in PEERS} if options.peers else {}
+def compare(broker: Broker, options: argparse.Namespace, size: Size) -> comparison.Results | None:
+    """Measure ourselves on a broker, and the peers if that is wanted."""
+    names = [name for name in broker.sections if name in (options.sections or broker.sections)]
+    known = {peer.name: peer for peer in broker.peers} if options.peers else {}
     only = [name for name in options.only.split(",") if name] or list(known)
-    peers = [MOTET, *(known[name] for name in only if name != MOTET.name)]
+    peers = [MOTET, *(known[name] for name in only if name in known)]
     if not names:
-        return {}, "", size
+        return None
     try:
-        return *rounds(peers, size, lambda stage: f"redis-{stage}" in names), size
-    except RuntimeError as error:
-        print(f"redis was not measured: {error}", file=sys.stderr)
-        return {}, "", size
+        return rounds(broker, peers, size, lambda stage: f"{broker.name}-{stage}" in names)
+    except (LookupError, RuntimeError) as error:
+        print(f"{broker.name} was not measured: {error}", file=sys.stderr)
+        return None
 
 
-def kept() -> str:
-    """What the page says of the peers, which a run without them leaves as it is."""
+def kept(broker: Broker) -> str:
+    """What the page says of the peers on a broker, which a run without them leaves as it is."""
     old = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    return "".join(old.partition(page.HEADING)[1:])
+    return "".join(old.partition(broker.heading)[1:]).partition("\n## ")[0]
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, *REDIS, []], help="all of them when none is named")
+    sections = [*SECTIONS, *(name for broker in BROKERS for name in broker.sections)]
+    parser.add_argument("sections", nargs="*", choices=[*sections, []], help="all of them when none is named")
     parser.add_argument("--quick", action="store_true", help="small and once: to see that it works (< 40 s)")
-    parser.add_argument("--runs", type=int, help=f"runs per figure  [default: {Scale.runs}; on Redis {Size.runs}]")
+    parser.add_argument(
+        "--runs", type=int, help=f"runs per figure  [default: {Scale.runs}; on Redis and NATS {Size.runs}]"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     parser.add_argument(
-        "--peers", action="store_true", help="measure the peers on Redis too (+ 12 minutes; quick: + 2)"
+        "--peers", action="store_true", help="measure the peers on Redis and NATS too (+ 13 minutes; quick: + 2)"
     )
-    names = [peer.name for peer in PEERS]
+    names = [peer.name for broker in BROKERS for peer in broker.peers]
     parser.add_argument("--only", default="", metavar="A,B", help=f"some of the peers: {', '.join(names)}")
     options = parser.parse_args()
     if unknown := {name for name in options.only.split(",") if name} - {MOTET.name, *names}:
@@ -179,13 +187,14 @@ def verdict(figures: Iterable[Figure]) -> str:
     )
 
 
-def as_json(machine: dict[str, str], figures: Iterable[Figure], results: comparison.Results) -> str:
+def as_json(machine: dict[str, str], figures: Iterable[Figure], measured: Iterable[comparison.Results]) -> str:
     rows = [
         {"what": f.what, "unit": f.unit, "value": f.value, "runs": list(f.runs), "cpu": f.cpu, "target": f.target}
         | {"holds": f.holds, "note": f.note}
         for f in figures
     ]
-    return json.dumps({"machine": machine, "figures": rows, "redis": results}, indent=2)
+    runs = {results.broker.name: results.runs for results in measured}
+    return json.dumps({"machine": machine, "figures": rows, **runs}, indent=2)
 
 
 def as_page(machine: dict[str, str], figures: Sequence[Figure], scale: Scale) -> str:
@@ -216,7 +225,7 @@ What is measured:
 * **group of 100,000**: the client's whole process, interpreter included, submitting from a generator.
 * **worker**: the process that `motet worker` starts, or a script of ten lines with `app.make_worker()` where there is
   no command yet. Start counts from exec, with the message queued before, to the first line of its task.
-* **redis** is explained with its peers, below.
+* **redis**, **nats** are explained with their peers, below.
 """
 
 

@@ -30,6 +30,7 @@ from points import POINTS, Point
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests/servers"))
 
+from nats_server import NatsServer, find
 from redis_server import RedisServer, program
 from report import HEAD, as_page, as_row
 
@@ -43,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=FULL, help="how often per place")
     parser.add_argument("--only", action="append", default=[], metavar="PLACE", help="these places only")
-    parser.add_argument("--on", choices=("sqlite", "ordered", "redis"), help="the places on this backend only")
+    parser.add_argument("--on", choices=("sqlite", "ordered", "redis", "nats"), help="the places on this backend only")
     parser.add_argument("--keep", action="store_true", help="leave the folder with histories and logs where it is")
     return parser.parse_args()
 
@@ -68,9 +69,10 @@ async def play(points: Sequence[Point], kills: int, folder: Path, mutant: str = 
 @contextmanager
 def broker(point: Point, folder: Path) -> Generator[str]:
     """Have the broker of a place, and yield its URL."""
-    if point.on == "redis":
+    if point.on in ("redis", "nats"):
         (folder / "server").mkdir()
-        with RedisServer(program(), folder / "server") as server:
+        there = folder / "server"
+        with RedisServer(program(), there) if point.on == "redis" else NatsServer(find(), there) as server:
             yield server.url
     else:
         yield f"{'sqlite-ordered' if point.on == 'ordered' else 'sqlite'}:///{folder}/motet.db"

@@ -1,4 +1,4 @@
-"""Four worker processes on one SQLite file, and what becomes of them."""
+"""Worker processes on one broker, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Player:
 class Fleet:
     """All processes of one campaign. Leaving the context leaves none of them behind."""
 
-    def __init__(self, folder: Path, url: str, path: str, mutant: str = "") -> None:
+    def __init__(self, folder: Path, url: str, path: str, mutant: str = "", *, size: int = WORKERS) -> None:
         self.folder = folder
         self.history = folder / "history"
         self.logs = folder / "logs"
@@ -87,7 +87,7 @@ class Fleet:
             "FAULTS_MUTANT": mutant,
             "PYTHONPATH": os.pathsep.join((path, str(HERE))),
         }
-        self.workers: list[Player | None] = [None] * WORKERS
+        self.workers: list[Player | None] = [None] * size
         self.all: list[Player] = []
         self._read: dict[Path, int] = {}
         self._log: dict[Path, int] = {}

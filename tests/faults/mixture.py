@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import attrs
+import doors
 from history import Journal, Shape, Step
 
 from motet import Context, ErrorInfo, FixedDelay, Motet, Term, chain, group, injected
 
-__all__ = ["KINDS", "LEASE", "Piece", "app"]
+__all__ = ["KINDS", "LEASE", "Piece", "app", "called", "member", "mended", "total"]
 
 T = TypeVar("T")
 
@@ -83,6 +84,38 @@ async def flaky(step: str, n: int, ctx: Context = injected) -> int:
         if ctx.attempt == 1:
             raise ValueError("the first attempt always fails")
         return ends(n)
+
+
+@app.task(name="faults:patient", retry_policy=FixedDelay(2.5 * LEASE, max_retries=3), **SURE)
+async def patient(step: str, n: int, ctx: Context = injected) -> int:
+    """Waits for its next attempt for longer than anybody's lease lasts."""
+    with noted(step, ctx) as ends:
+        if ctx.attempt == 1:
+            raise ValueError("the first attempt always fails")
+        return ends(n)
+
+
+@app.task(name="faults:mended", dlq_eligible=True, **SURE)
+async def mended(root: str, n: int, ctx: Context = injected) -> int:
+    """Fails as the run that was submitted, and not as the one that its dead letter is replayed as."""
+    first = ctx.run_id == root
+    with noted(f"{root}/{'first' if first else 'again'}", ctx) as ends:
+        if first:
+            raise ValueError("the first run always fails")
+        return ends(n)
+
+
+@app.task(name="faults:bulky", **SURE)
+async def bulky(step: str, size: int, ctx: Context = injected) -> str:
+    with noted(step, ctx) as ends:
+        ends(size)
+        return "x" * size
+
+
+@app.task(name="faults:measured", **SURE)
+async def measured(given: str, step: str, ctx: Context = injected) -> int:
+    with noted(step, ctx) as ends:
+        return ends(len(given))
 
 
 @app.task(name="faults:total", **SURE)
@@ -156,6 +189,15 @@ class Piece:
     shape: Shape
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     cancel: bool = False
+    door: Callable[[Motet, str, Term[Any, Any]], Awaitable[None]] | None = None
+    """Another way in than `submit`; it may be taken twice like that one."""
+
+    async def submit(self, root: str) -> None:
+        """Submit it under this id; once more makes sure of one run."""
+        if self.door is not None:
+            await self.door(app, root, self.term)
+        else:
+            await self.term.submit(id=root, **self.options)
 
 
 def chord(root: str) -> Piece:
@@ -207,6 +249,24 @@ def cancelling(root: str) -> Piece:
     return Piece(term, Shape(shape, states=("ok", "cancelled"), value=8), cancel=True)
 
 
+def waiting(root: str) -> Piece:
+    """A retry that is parked for longer than a lease."""
+    term = chain(patient.s(f"{root}/patient", 5), plus.s(f"{root}/plus", 6))
+    return Piece(term, Shape({"patient": Step(), "plus": Step(("patient",), fed="patient")}, value=11))
+
+
+def racing(root: str) -> Piece:
+    """So short that a cancel meets its end."""
+    term = chain(member.s(f"{root}/s0", 0), slow.s(f"{root}/s1"))
+    shape = {"s0": Step(), "s1": Step(("s0",), fed="s0")}
+    return Piece(term, Shape(shape, states=("ok", "cancelled"), value=1), cancel=True)
+
+
+def buried(root: str) -> Piece:
+    """A call that leaves a dead letter, which is replayed."""
+    return Piece(mended.s(root, 9), Shape({"first": Step(), "again": Step(("first",))}, states=("failed",)))
+
+
 def wide(root: str, members: int = 300, ballast: str = "", **options: Any) -> Piece:
     names = tuple(f"m{n}" for n in range(members))
     term = group(quick.s(f"{root}/{name}", n, ballast) for n, name in enumerate(names)) | total.s(f"{root}/total")
@@ -224,6 +284,24 @@ def heavy(root: str) -> Piece:
     return wide(root, 700, "x" * 12_000)
 
 
+def vast(root: str) -> Piece:
+    """A value that is more than one message of a broker may carry."""
+    term = chain(bulky.s(f"{root}/bulky", 1_500_000), measured.s(f"{root}/measured"))
+    return Piece(term, Shape({"bulky": Step(), "measured": Step(("bulky",))}, value=1_500_000))
+
+
+def keyed(root: str) -> Piece:
+    return Piece(member.s(f"{root}/m", 3), Shape({"m": Step()}, value=3), door=doors.admit)
+
+
+def fired(root: str) -> Piece:
+    return Piece(member.s(f"{root}/m", 4), Shape({"m": Step()}, value=4), door=doors.fire)
+
+
+def replayed(root: str) -> Piece:
+    return Piece(member.s(f"{root}/m", 5), Shape({"m": Step()}, value=5), door=doors.replay)
+
+
 KINDS: Mapping[str, Callable[[str], Piece]] = {
     "chord": chord,
     "steps": steps,
@@ -231,6 +309,13 @@ KINDS: Mapping[str, Callable[[str], Piece]] = {
     "failing": failing,
     "drawing": drawing,
     "cancelling": cancelling,
+    "waiting": waiting,
+    "racing": racing,
+    "buried": buried,
+    "vast": vast,
+    "keyed": keyed,
+    "fired": fired,
+    "replayed": replayed,
     "wide": wide,
     "swept": swept,
     "heavy": heavy,

@@ -16,7 +16,8 @@ from mixture import KINDS, LEASE, Piece, app
 from points import LARGE, Point
 
 from motet import ResultTimeout, TaskCancelled, TaskFailed, Unavailable
-from motet.canvas.records import RUN
+from motet.canvas.records import RUN, outcome_key
+from motet.message import Place
 
 __all__ = ["PATIENCE", "Phase", "Report"]
 
@@ -106,7 +107,7 @@ class Phase:
         self.runs[root] = Run(root, piece.shape, accepted=False)
         while not self.runs[root].accepted:
             with suppress(Unavailable):  # on a busy machine; the same id again makes sure of one run
-                await piece.term.submit(id=root, **piece.options)
+                await piece.submit(root)
                 self.runs[root] = Run(root, piece.shape)
 
     async def follow(self, root: str) -> None:
@@ -215,7 +216,8 @@ class Phase:
         """What a client left that died before its run began must be looked after, should nobody call again."""
         store, transport = app.backend.store, app.backend.transport
         left = await store.names(root, "")
-        if left and RUN not in left and await transport.find([root]) == [None]:
+        ended = outcome_key(root, Place("", 0)).name in left
+        if left and RUN not in left and not ended and await transport.find([root]) == [None]:
             self.wrong.append(Violation("I8", root, f"nothing will ever remove {left[:3]}"))
 
     # The end.

@@ -26,9 +26,8 @@ async def work() -> None:
 
 
 async def submit(kind: str, root: str) -> None:
-    piece = KINDS[kind](root)
     async with app:
-        await piece.term.submit(id=root, **piece.options)
+        await KINDS[kind](root).submit(root)
 
 
 async def cancel(root: str) -> None:

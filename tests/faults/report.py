@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 
 from checker import doubled, lost
 from mixture import LEASE
+from nats_server import find as nats
+from nats_server import version_of
 from phase import Report
 from points import MIXED
 from redis_server import find
@@ -20,7 +22,7 @@ HEAD = (
     *("place", "in", "on", "work", "fault", "times", "runs"),
     *("lost", "doubled", "wrong", "executions", "nodes", "seconds"),
 )
-ON = {"sqlite": "SQLite", "ordered": "SQLite, op by op", "redis": "Redis"}
+ON = {"sqlite": "SQLite", "ordered": "SQLite, op by op", "redis": "Redis", "nats": "NATS"}
 WHO = {"worker": "worker", "submit": "client, submit", "cancel": "client, cancel"}
 
 
@@ -53,26 +55,27 @@ def as_page(reports: Sequence[Report], seconds: float) -> str:
     stops = sum(report.kills for report in reports if report.point.stop)
     again = sum(report.executions for report in reports)
     machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
-    python = f"CPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {find().line}"
+    servers = f"SQLite {sqlite3.sqlite_version}, {find().line}, NATS {version_of(nats())}"
     others = sum(each.invariant not in ("I1", "I5") for each in found)
     return f"""# Faults
 
 Written by `nox -s faults`: a process is killed by SIGKILL, or frozen by SIGSTOP for two leases and woken, at every
-named [failpoint](settings.md#failpoints), in a fleet of four worker processes on one SQLite file, and on one Redis
-server, while runs of many shapes go through it. Clients that are killed make their call again, with the same id.
+named [failpoint](settings.md#failpoints), in a fleet of four worker processes on one SQLite file, on one Redis server,
+and on one NATS server, while runs of many shapes go through it. Clients that are killed make their call again, with the
+same id.
 
 **{kills:,} kills and {stops:,} freezes: {lost(found)} runs lost, {doubled(found)} effects doubled, {others} other
 violations**, in {sum(report.runs for report in reports):,} runs and {again:,} executions.
 
 * machine: {machine}
-* system: {python}
+* system: CPython {platform.python_version()}, {servers}
 * date: {datetime.now(UTC):%Y-%m-%d}
 * duration: {seconds:.0f} s
 
 {table}
 
 * **on**: SQLite settles a batch in one transaction, and Redis in one script. *Op by op* settles an SQLite file through
-  the settler for brokers without transactions: each crash point between two ops is a place.
+  the settler for brokers without transactions, which is that of NATS too: each crash point between two ops is a place.
 * **work**: mixed is a chord with a nested group and a callback; a chain with a retry and a replacement (steps); a chain
   whose first step spawns a run (spawning); a failing group with `fail_fast`, a callback and a dead letter (failing); a
   chain whose first step draws lots; a chain that is cancelled (cancelling). Wide has 300 members, heavy 700 with 12 kB

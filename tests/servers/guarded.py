@@ -26,6 +26,8 @@ HOST = "127.0.0.1"
 PORTS = range(20000, 32000)
 BUS = 10000
 """So far above its port is the bus of a Redis cluster's node, in 6.2 always: both are to be within PORTS."""
+SHARES = 8
+"""Processes with numbers next to each other look at different ports."""
 PATIENCE = 20.0
 """Seconds that a server has for coming up, on a machine that does other work."""
 
@@ -178,10 +180,17 @@ class Guarded(Server):
         os.write(self._guard.stdin.fileno(), f"{pid}\n".encode())
 
 
+_found: set[int] = set()
+
+
 def free_port(cluster: bool = False) -> int:
     """Find a port that nobody listens on; of a cluster's node, one whose bus has a free one too."""
-    for port in random.sample(PORTS[:-BUS] if cluster else PORTS, 200):
+    for port in random.sample(PORTS[:-BUS] if cluster else PORTS, 1000):
+        # Nobody listens yet on what was found a moment ago, here or in another process of the same tests.
+        if port in _found or port % SHARES != os.getpid() % SHARES:
+            continue
         if _free(port) and (not cluster or _free(port + BUS)):
+            _found.add(port)
             return port
     raise ServerFailed(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
 

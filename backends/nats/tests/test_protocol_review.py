@@ -1,4 +1,4 @@
-"""The findings of the protocol's review that are about NATS, each by its number."""
+"""The findings of the protocol's review that are about NATS, each by its number; see test_protocol_review_runs.py too."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import anyio
 import pytest
 from nats_server import RunningServer
 
-from motet import Motet
-from motet.errors import TaskCancelled, TaskFailed
 from motet.failpoints import hit
 from motet.message import DeadLetter, Key, Parcel
 from motet.options import Lane
@@ -174,33 +172,6 @@ async def test_c15_a_barrier_fires_by_its_level_also_when_all_slots_had_arrived_
         await settle(backend, [fire])
 
     assert [delivery.id for delivery in await take(backend, 10)] == ["run:1:r1"]
-
-
-async def test_c16_h3_h4_h5_h6_a_run_that_is_swept_leaves_nothing_and_a_cancelled_one_ends(
-    server: RunningServer, settings: Settings
-) -> None:
-    app = Motet(server.url, namespace=settings.namespace, result_ttl=0.3, lease=1)
-
-    @app.task(name="tests:boom")
-    async def boom(x: int) -> int:
-        raise ValueError(x)
-
-    async with app, app.worker():
-        run = await boom.s(1).submit(id="chosen")
-        with pytest.raises(TaskFailed):
-            await run.result(timeout=10)
-        parked = await boom.s(1).submit(delay=60)
-        await parked.cancel()
-        with pytest.raises(TaskCancelled):
-            await parked.result(timeout=10)
-        with anyio.fail_after(15):
-            while await app.backend.store.names(run.id, "") or await app.backend.transport.find([run.id]) != [None]:
-                await anyio.sleep(0.1)
-    async with open_nats(server.url, settings) as backend:
-        names = backend.client.names
-        kept = names.record("o", "given-ids", "chosen")  # that the id was used is remembered for a day
-        left = await backend.streams.subjects(names.records, f"{names.kept}.>")
-        assert [each for each in left if each.endswith(".chosen") or ".chosen." in each] == [kept]
 
 
 async def test_h12_a_scheduler_that_was_paused_for_long_fires_nothing_again(backend: NatsBackend) -> None:

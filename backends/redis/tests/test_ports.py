@@ -22,6 +22,7 @@ from motet.outcome import ErrorInfo
 from motet.ports import Busy, Filter, Grant, Lock, Present, Schedule, Settings
 from motet.ports.ambient import SystemClock
 from motet_redis import open as open_redis
+from motet_redis import transport
 from motet_redis.backend import RedisBackend
 from motet_redis.pipe import Pipe
 
@@ -190,3 +191,50 @@ async def test_a_read_that_waits_is_refused_when_the_client_is_closed(connect: C
         await anyio.sleep(0.1)
     with pytest.raises(Exception, match="closed"):
         await reading
+
+
+async def test_what_is_given_back_wakes_who_waits(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "BACKSTOP", 30.0)
+    async with connect() as one, connect() as other:
+        await one.transport.publish([parcel("r:1")])
+        held = await one.transport.receive([LANE], 1, timedelta())
+        found: list[str] = []
+
+        async def wait() -> None:
+            found.extend(each.id for each in await other.transport.receive([LANE], 1, LONG))
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await asyncio.sleep(0.1)
+                await one.transport.release(held)
+        assert found == ["r:1"]
+
+
+async def test_after_a_fetch_that_left_nothing_only_a_bell_leads_to_the_next(connect: Connect) -> None:
+    async with connect() as here:
+        await here.transport.publish([parcel("r:1")])
+        await here.transport.receive([LANE], 2, LONG)
+        before = here.transport._fetches
+
+        with anyio.move_on_after(0.3):
+            await here.transport.receive([LANE], 2, LONG)
+        waited = here.transport._fetches - before
+        await here.transport.publish([parcel("r:2")])
+        found = await here.transport.receive([LANE], 2, LONG)
+
+    assert waited <= 1  # for the token of the first message, which the fetch had not taken
+    assert [each.id for each in found] == ["r:2"]
+
+
+async def test_a_connection_on_which_nothing_is_answered_fails_all_who_wait(server: RunningServer) -> None:
+    async with open_redis(server.url, Settings()) as here:
+        connection = await here.client.location.connect("", 1.0)
+        pipe = Pipe(connection, patience=0.2)
+        answers = [pipe.send("BLPOP", f"nothing.{next(numbers)}", 5), pipe.send("PING")]
+
+        failed = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 3)
+
+        assert [type(each) for each in failed] == [Disconnected, Disconnected]
+        assert pipe.broken is not None
+        await pipe.close()

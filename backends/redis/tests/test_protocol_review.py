@@ -18,7 +18,7 @@ from motet.program import Arrive, Once, Open, Publish
 from motet_redis import RedisBackend
 from motet_redis import open as open_redis
 from motet_redis.settling import SETTLE
-from motet_redis.wire import encode, entry
+from motet_redis.wire import batch, entry
 
 LANE = Lane("mail", "small", 1)
 LEASE = timedelta(seconds=0.4)
@@ -110,14 +110,14 @@ async def test_h13_a_wide_group_keeps_few_keys_and_little_memory(server: RedisSe
 
 async def test_h14_a_batch_that_is_sent_again_publishes_once(backend: RedisBackend) -> None:
     """The answer to a submit is lost, and its message has been worked off before the client sends it again."""
-    submit = encode([entry(Entry([Publish((Parcel("run:0:r1", LANE, b""),))]))])
-    await backend.client.call(SETTLE, "producer", 7, submit)
+    submit = batch([entry(Entry([Publish((Parcel("run:0:r1", LANE, b""),))]))])
+    await backend.client.call(SETTLE, "producer", 7, *submit)
     await backend.transport.ack(await take(backend))
 
-    await backend.client.call(SETTLE, "producer", 7, submit)
+    await backend.client.call(SETTLE, "producer", 7, *submit)
     assert await take(backend) == []
 
-    await backend.client.call(SETTLE, "producer", 8, submit)
+    await backend.client.call(SETTLE, "producer", 8, *submit)
     assert len(await take(backend)) == 1
 
 

@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Token
 from datetime import timedelta
@@ -48,8 +48,9 @@ log: logging.Logger = logging.getLogger("motet.app")
 class Motet:
     """An app: a registry of tasks and the backend that carries them.
 
-    `url` names the backend; the variable `MOTET_URL` overrides it. Durations are seconds or `timedelta`. `include`
-    lists modules that define tasks; a worker or the CLI imports them when it starts. `stands_for` is for eager runs.
+    `url` names the backend. Durations are seconds or `timedelta`. `include` lists modules that define tasks; a worker
+    or the CLI imports them when it starts. `stands_for` is for eager runs. The variables `MOTET_URL`,
+    `MOTET_NAMESPACE`, `MOTET_RESULT_TTL`, `MOTET_LEASE` and `MOTET_PUBLISH_TIMEOUT` win over what the code says.
     """
 
     def __init__(
@@ -67,17 +68,18 @@ class Motet:
         rng: Rng | None = None,
         stands_for: Motet | None = None,
     ) -> None:
-        self.url: str = url if stands_for is not None else os.environ.get("MOTET_URL") or url
+        said: Mapping[str, str] = os.environ if stands_for is None else {}
+        self.url: str = said.get("MOTET_URL") or url
         self.original = stands_for
-        self.namespace: str = check_id(namespace)
+        self.namespace: str = check_id(said.get("MOTET_NAMESPACE") or namespace)
         self.include: tuple[str, ...] = tuple(include)
         self.state = state
         self.clock: Clock = clock or SystemClock()
         self.ids: Ids = ids or RandomIds()
         self.rng: Rng = rng or SystemRng()
-        self.lease: timedelta = timedelta(seconds=seconds(lease, "lease"))
-        self.publish_timeout: timedelta = timedelta(seconds=seconds(publish_timeout, "publish_timeout"))
-        self.result_ttl: float = seconds(result_ttl, "result_ttl")
+        self.lease: timedelta = timedelta(seconds=_seconds(said, "lease", lease))
+        self.publish_timeout: timedelta = timedelta(seconds=_seconds(said, "publish_timeout", publish_timeout))
+        self.result_ttl: float = _seconds(said, "result_ttl", result_ttl)
         self.registry: Registry = Registry(self.clock, self.result_ttl)
         self.task: TaskDecorator = TaskDecorator(self)
         self._sync: SyncApp | None = None
@@ -271,6 +273,16 @@ class Motet:
         self.import_tasks()
         chosen = Options(lease=self.lease, **options)
         return Worker(self.backend, self.registry, chosen, clock=self.clock, ids=self.ids, rng=self.rng, app=self)
+
+
+def _seconds(said: Mapping[str, str], name: str, given: float | timedelta) -> float:
+    """Read a duration that a variable may give."""
+    variable = f"MOTET_{name.upper()}"
+    text = said.get(variable)
+    try:
+        return seconds(float(text) if text else given, name)
+    except ValueError:
+        raise UsageError(f"{variable}={text!r}: write a number of seconds") from None
 
 
 TAG = b"\xa5motet\xa5error"

@@ -85,7 +85,8 @@ class Binding:
             TypeError: Too many, unknown or doubled arguments, in Python's own words.
             UsageError: An injected parameter was given.
         """
-        self._parameters.bind(args, kwargs)
+        if kwargs or len(args) > len(self._parameters.positional):  # nothing else can be wrong
+            self._parameters.bind(args, kwargs)
 
     def encode_call(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, partial: bool = False) -> bytes:
         """Write the arguments by name, proven to come back equal under the task's annotations.

@@ -77,6 +77,8 @@ class Status:
 class Handle(Generic[V]):
     """A run, or one node of it. Nothing here holds the run alive: a handle may be dropped and made again by id."""
 
+    __slots__ = ("__weakref__", "_known", "_read", "client", "id", "place")
+
     def __init__(
         self,
         client: Client,
@@ -86,9 +88,9 @@ class Handle(Generic[V]):
         place: Place = ROOT,
         known: bool = False,
     ) -> None:
-        self.client = client
-        self.id = id
-        self.place = place
+        self.client: Client = client
+        self.id: str = id
+        self.place: Place = place
         self._read = read
         self._known = known
 
@@ -242,6 +244,8 @@ class Handle(Generic[V]):
 
 class GroupHandle(Handle[list[T]]):
     """A submitted group."""
+
+    __slots__ = ()
 
     async def _counts(self, record: Record | None) -> Counts:
         try:

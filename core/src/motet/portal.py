@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from concurrent.futures import Future
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Unpack
 
@@ -15,7 +15,7 @@ import anyio.lowlevel
 import attrs
 import msgspec
 import sniffio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from typing_extensions import TypeVar
 
 from motet.canvas.launching import Submission
@@ -68,7 +68,7 @@ class SyncApp:
     def __init__(self, app: Motet) -> None:
         self.app = app
         self.lock: threading.Lock = threading.Lock()
-        self.stack: ExitStack | None = None
+        self.thread: threading.Thread | None = None
         self.portal: BlockingPortal | None = None
         self.pid: int = 0
 
@@ -97,22 +97,38 @@ class SyncApp:
         raise UsageError("app.sync would stop the event loop of this thread: use `await` here")
 
     def open(self) -> BlockingPortal:
-        """Start the loop and open the app in it, once per process."""
+        """Start the loop and open the app in it, once per process.
+
+        What a forked process has of its parent's is forgotten, not closed: the thread that would answer is not there.
+        """
         with self.lock:
             if self.portal is None or self.pid != os.getpid():
-                self.pid = os.getpid()
-                self.stack = ExitStack()
-                self.portal = self.stack.enter_context(start_blocking_portal())
-                self.stack.enter_context(self.portal.wrap_async_context_manager(self.app))
+                self.pid, self.portal = os.getpid(), None
+                opened: Future[BlockingPortal] = Future()
+                self.thread = threading.Thread(target=anyio.run, args=(self._serve, opened), name="motet", daemon=True)
+                self.thread.start()
+                self.portal = opened.result()
                 atexit.register(self.close)
             return self.portal
+
+    async def _serve(self, opened: Future[BlockingPortal]) -> None:
+        """Keep the app open until the portal is stopped."""
+        try:
+            async with self.app, BlockingPortal() as portal:
+                opened.set_result(portal)
+                await portal.sleep_until_stopped()
+        except BaseException as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
 
     def close(self) -> None:
         """Close the app and end the loop."""
         with self.lock:
-            if self.stack is not None and self.pid == os.getpid():
-                stack, self.stack, self.portal = self.stack, None, None
-                stack.close()
+            if self.portal is not None and self.thread is not None and self.pid == os.getpid():
+                portal, self.portal = self.portal, None
+                portal.call(portal.stop)
+                self.thread.join()
 
 
 @attrs.frozen

@@ -8,17 +8,16 @@ from statistics import median
 from peers.lines import LINES, Line, Results, best, middle, taken
 from peers.running import REST
 from peers.stages import Row, Size
-from peers.table import MOTET, PEERS, Peer
+from peers.table import Peer
 
-HEADING = "## The peers on Redis"
 Cell = Callable[[str, Line], str]
 
 
-def as_section(results: Results, size: Size, server: str) -> str:
+def as_section(results: Results, size: Size) -> str:
     """Write the section of the page."""
-    return f"""{HEADING}
+    return f"""{results.broker.heading}
 
-One {server} on this machine, nothing kept on disk; one worker process of each library. Runs: {size.runs}, the
+One {results.server} on this machine, {results.broker.kept}; one worker process of each library. Runs: {size.runs}, the
 libraries taking turns; these are medians. An asterisk marks what runs a task at most once. In bold the best peer of
 each column.
 
@@ -72,7 +71,7 @@ def markdown(results: Results, cell: Cell) -> str:
 
 def table(results: Results, cell: Cell) -> Iterator[tuple[str, ...]]:
     """One row for each library, a column for each line that anybody has."""
-    lines = [line for line in LINES if any(cell(name, line) for name in results)]
+    lines = [line for line in LINES if any(cell(name, line) for name in results.runs)]
     yield ("", *(f"{line.title}" for line in lines))
     for peer in shown(results):
         yield (peer.title, *(cell(peer.name, line) or "-" for line in lines))
@@ -128,11 +127,11 @@ def reasons(results: Results) -> Iterator[str]:
     """Say what was not measured, except for what a library does not have."""
     for peer in shown(results):
         rows: dict[str, dict[str, None]] = {}
-        for row, text in (item for run in results[peer.name] for item in run.items()):
+        for row, text in (item for run in results.runs[peer.name] for item in run.items()):
             if isinstance(text, str) and text != "has none":
                 rows.setdefault(text, {})[row] = None
         yield from (f"* not measured: {peer.name}, {', '.join(of)}: {text}" for text, of in rows.items())
 
 
 def shown(results: Results) -> list[Peer]:
-    return [peer for peer in (MOTET, *PEERS) if peer.name in results]
+    return [peer for peer in (results.broker.ours, *results.broker.peers) if peer.name in results.runs]

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from measuring import environment, pss_mib
+from peers.brokers import BenchServer
 from peers.environments import python_of
 from peers.table import Peer
-from redis_server import RedisServer
 
 TICK = os.sysconf("SC_CLK_TCK")
 REST = 0.3  # seconds after the last task in which a worker may finish with it
@@ -52,7 +52,7 @@ class Bench:
     """One peer on one server: how its processes are run."""
 
     peer: Peer
-    server: RedisServer
+    server: BenchServer
     url: str
     section: str
     results: bool

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from peers.brokers import BenchServer
 from peers.environments import python_of
 from peers.running import REST, Bench, NotMeasured, Worker, cpu_of
 from peers.table import Peer
-from redis_server import RedisServer
 
 Row = dict[str, Any]
 Rows = dict[str, Row | str]  # a text says why there are no figures
@@ -38,7 +38,7 @@ class Size:
 SMALL = Size(runs=1, share=0.3, calls=500, trips=50, width=200, chords=30, chain=30, naps=1_000)
 
 
-def sections(peer: Peer, server: RedisServer, url: str, size: Size, chosen: Callable[[str], bool]) -> Rows:
+def sections(peer: Peer, server: BenchServer, url: str, size: Size, chosen: Callable[[str], bool]) -> Rows:
     """Take a peer through the chosen sections."""
     rows: Rows = {}
     names = [name for name in STAGES if chosen(name)]

@@ -59,7 +59,7 @@ MOTET = Peer(
     choice="`motet worker`, its defaults: at least once, 100 tasks at a time",
     tasks=100_000,
 )
-PEERS = (
+ON_REDIS = (
     Peer(
         name="celery",
         requires=("celery[redis]==5.7.0", "gevent==26.9.0", "redis==8.1.0", "hiredis==3.5.0"),
@@ -157,5 +157,18 @@ PEERS = (
         worker=("-m", "peers.docket_peer"),
         choice="`Worker.run_forever`, its defaults, uvloop; without results `execution_ttl=0`",
         tasks=4_000,
+    ),
+)
+ON_NATS = (
+    Peer(
+        name="taskiq-nats",
+        module="taskiq_nats",
+        requires=("taskiq-nats==0.7.0", "taskiq==0.13.0", "nats-py==2.16.0", *LOOP),
+        worker=(
+            *("-m", "taskiq", "worker", "peers.taskiq_nats_peer:broker", "--workers=1"),
+            *("--max-async-tasks={slots}", "--log-level=ERROR"),
+        ),
+        choice="`PullBasedJetStreamBroker`, 100 messages a pull, not 1; acknowledged when the result is saved; uvloop",
+        tasks=5_000,
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from motet.failpoints import hit
 from motet.message import Key
 from motet.ports import Barrier
 from motet.program import Arrival, Open
@@ -15,6 +16,9 @@ from motet_nats.streams import Streams
 
 __all__ = ["Barriers"]
 
+MOST = 10_000
+"""Barriers that a client knows to have been made; whether one is there still is asked after each arrival."""
+
 
 class Barriers:
     """The barriers of all runs."""
@@ -24,6 +28,7 @@ class Barriers:
         self.streams = streams
         self.records = records
         self.stream: str = client.names.records
+        self.there: dict[str, asyncio.Future[bool]] = {}
 
     async def open(self, given: Open) -> None:
         """Make a barrier, unless there is one (S6)."""
@@ -46,13 +51,14 @@ class Barriers:
     async def arrive(self, key: Key, slot: int, failed: int) -> Arrival | None:
         """Mark a slot, and say what the server counts then."""
         start = self._start(key)
-        if await self._made(start) is None:
+        if not await self._exists(start):
             return None
         mine = 0
         with suppress(Mismatch):
             mine = await self.client.publish(
                 f"{start}.a.{slot}.{failed}", b"", expect=0, within=f"{start}.a.{slot}.*", once=True
             )
+        hit("after_slot")
         made, arrived, good = await asyncio.gather(
             self._made(start),
             self.streams.count(self.stream, f"{start}.a.*.*"),
@@ -60,12 +66,32 @@ class Barriers:
         )
         if made is None:
             # It was swept meanwhile: whoever comes late leaves nothing behind (C13).
+            self.there.pop(start, None)
             if mine:
                 await self.streams.delete(self.stream, mine)
             return None
         size, allowed, fast = made
         failures = 0 if arrived == good else await self._failures(start)
         return Arrival(size, arrived, failures, allowed, fast)
+
+    async def _exists(self, start: str) -> bool:
+        """Say whether a barrier was made. All who arrive at once wait for one answer, and go on in their order (P6)."""
+        asking = self.there.get(start)
+        if asking is None:
+            if len(self.there) >= MOST:
+                self.there.clear()
+            asking = self.there[start] = asyncio.get_running_loop().create_task(self._ask(start))
+            asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # who asked may have gone away
+        return await asyncio.shield(asking)
+
+    async def _ask(self, start: str) -> bool:
+        found = False
+        try:
+            found = await self._made(start) is not None
+        finally:
+            if not found:  # it may be made yet
+                self.there.pop(start, None)
+        return found
 
     async def _failures(self, start: str) -> int:
         subjects = await self.streams.subjects(self.stream, f"{start}.a.*.*")

@@ -6,22 +6,25 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
-from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
-from motet.errors import BackendError, Rejected, TooLarge, Unavailable, UsageError
+from motet.errors import BackendError, MotetError, Rejected, TooLarge, Unavailable, UsageError
 from motet.failpoints import register
 from motet.ports import Settings
-from motet_nats.errors import BROKEN, BUSY, MISMATCH, Mismatch, ServerError, translate
-from motet_nats.link import Link, status
+from motet_nats.answers import Question, read_answer, stored_at
+from motet_nats.connection import Message
+from motet_nats.errors import BROKEN, BUSY, Mismatch, ServerError, translate
+from motet_nats.gathering import together
+from motet_nats.link import PATIENCE, Late, Link, status
 from motet_nats.location import Location
 from motet_nats.names import Names
 
-__all__ = ["EXPECT", "FAILPOINTS", "Client"]
+__all__ = ["FAILPOINTS", "Client", "removal"]
 
 log: logging.Logger = logging.getLogger("motet.nats")
 
@@ -31,6 +34,12 @@ FAILPOINTS = register(
         "after_pass_on": "a message whose lease was over has a new sequence; whoever put it back has not taken it",
         "after_claim": "the record that decides over a key is written; the parcel is not published",
         "after_fire": "a schedule has moved on; what is due is not published",
+        "between_parcels": "one of the parcels of a call is stored; the next may be, or not",
+        "between_parts": "a part of a large value is stored; the record that names it is not",
+        "after_slot": "a slot of a barrier is stored; nobody has counted it",
+        "after_withdrawn": "it is noted that a parked parcel is taken back; it is there still",
+        "after_letter": "a dead letter is claimed by who replays it; the parcel is not published",
+        "after_replay": "the parcel of a dead letter is published; the letter is there still",
     }
 )
 
@@ -40,13 +49,11 @@ AGAIN = 0.05
 """Seconds until what a server was too busy for, or does not serve yet, is asked again."""
 HEADERS = 4096
 """Bytes of a message that are not its payload, at most."""
-PATIENCE = 1.5
-"""Seconds after which the same is asked again on the same connection."""
 EXPECT = "Nats-Expected-Last-Subject-Sequence"
+WITHIN = f"{EXPECT}-Subject"
 
 T = TypeVar("T")
 
-decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
 encode: Callable[[Any], bytes] = msgspec.json.encode
 
 
@@ -90,7 +97,7 @@ class Client:
 
     # Asking.
 
-    async def keep_asking(self, call: Callable[[Link], Awaitable[T]]) -> T:
+    async def keep_asking(self, call: Callable[[Link], Awaitable[T]], spent: float = 0.0) -> T:
         """Do something on the connection, again and again while it breaks or nobody serves us.
 
         Raises:
@@ -99,7 +106,7 @@ class Client:
         """
         link: Link | None = None
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.timeout - spent):
                 while True:
                     self.check()
                     link = self.link
@@ -113,6 +120,8 @@ class Client:
                         if not patience.expired():
                             raise
                         # A cluster without a leader answers nothing, and does not remember what it was asked.
+                    except Late:
+                        pass
                     except ServerError as error:
                         if error.code not in BUSY:
                             raise
@@ -135,20 +144,36 @@ class Client:
         except BROKEN as error:
             raise translate(error, self.location.name) from error
 
-    async def ask(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Msg:
+    async def ask(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Message:
         """Send, and return the answer.
 
         Raises:
             Unavailable: There was none within the timeout; it may have been done.
         """
+        return await self._once_or_more(subject, payload, headers, _itself)
 
-        async def call(link: Link) -> Msg:
+    async def _once_or_more(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None, read: Callable[[Message], T]
+    ) -> T:
+        """Ask, and ask again where that is called for; most are answered at once, and cost no timer."""
+
+        async def call(link: Link) -> T:
             message = await link.ask(subject, payload, headers)
             if status(message) == "503":
                 raise NoRespondersError
-            return message
+            return read(message)
 
-        return await self.keep_asking(call)
+        link, spent = self.link, 0.0
+        if link is not None and not self.closed and link.lives():
+            began = link.loop.time()
+            try:
+                return await call(link)
+            except ServerError as error:
+                if error.code not in BUSY:
+                    raise
+            except BROKEN:
+                spent = link.loop.time() - began
+        return await self.keep_asking(call, spent)
 
     async def api(self, verb: str, request: Any = None) -> dict[str, Any]:
         """Call the API of JetStream.
@@ -157,14 +182,41 @@ class Client:
             ServerError: It refused.
             Unavailable: There was no answer.
         """
+        payload = b"" if request is None else encode(request)
+        return await self._once_or_more(f"$JS.API.{verb}", payload, None, read_answer)
 
-        async def call(link: Link) -> dict[str, Any]:
-            message = await link.ask(f"$JS.API.{verb}", b"" if request is None else encode(request))
-            if status(message) == "503":
-                raise NoRespondersError
-            return _answer(message)
+    async def remove(self, stream: str, sequence: int) -> None:
+        """Remove a message of a stream.
 
-        return await self.keep_asking(call)
+        Raises:
+            ServerError: It refused; for one, because there is no such message any more.
+            Unavailable: There was no answer.
+        """
+        asked = removal(stream, sequence)
+        await self._once_or_more(asked.subject, asked.payload, None, stored_at)
+
+    async def ask_all(self, questions: Sequence[Question]) -> list[int | ServerError | MotetError]:
+        """Ask many, in their order, and return where each thing was stored, or why it was not.
+
+        It takes no task, timer or coroutine for each, which would be most of its cost.
+        """
+        found: list[int | ServerError | MotetError | None] = [None] * len(questions)
+        link = self.link
+        if link is not None and not self.closed and link.lives():
+            with suppress(*BROKEN):
+                for place, future in enumerate(await link.ask_all(questions)):
+                    found[place] = await _read(future)
+
+        async def again(question: Question) -> int | ServerError | MotetError:
+            try:
+                return await self._once_or_more(question.subject, question.payload, question.headers, stored_at)
+            except (ServerError, MotetError) as error:
+                return error
+
+        late = [place for place, answer in enumerate(found) if answer is None]
+        for place, answer in zip(late, await together([again(questions[place]) for place in late]), strict=True):
+            found[place] = answer
+        return [answer for answer in found if answer is not None]
 
     async def publish(
         self,
@@ -186,29 +238,39 @@ class Client:
             Unavailable: There was no answer; it may be stored.
             TooLarge: It is more than the server takes.
         """
-        if len(payload) > self.room:
-            raise TooLarge("a message to NATS", len(payload), self.room)
-        told = dict(headers or {})
-        if expect is not None:
-            told[EXPECT] = str(expect)
-            if within:
-                told[f"{EXPECT}-Subject"] = within
-        if once:
-            told["Nats-Msg-Id"] = self.nonce()
-
-        async def call(link: Link) -> int:
-            message = await link.ask(subject, payload, told or None)
-            if status(message) == "503":
-                raise NoRespondersError
-            sequence: int = _answer(message)["seq"]
-            return sequence
-
+        asked = self.storing(subject, payload, expect=expect, within=within, headers=headers, once=once)
         try:
-            return await self.keep_asking(call)
+            return await self._once_or_more(asked.subject, asked.payload, asked.headers, stored_at)
         except Mismatch:
             raise
         except ServerError as error:
             raise translate(error, self.location.name) from error
+
+    def storing(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        expect: int | None = None,
+        within: str = "",
+        headers: dict[str, str] | None = None,
+        once: bool = False,
+    ) -> Question:
+        """Say what `publish` asks.
+
+        Raises:
+            TooLarge: It is more than the server takes.
+        """
+        if len(payload) > self.room:
+            raise TooLarge("a message to NATS", len(payload), self.room)
+        told = dict(headers) if headers else {}
+        if expect is not None:
+            told[EXPECT] = str(expect)
+            if within:
+                told[WITHIN] = within
+        if once:
+            told["Nats-Msg-Id"] = self.nonce()
+        return Question(subject, payload, told or None)
 
     def unanswered(self) -> BackendError:
         """Say that nobody answered, and what was heard last."""
@@ -282,9 +344,21 @@ class Client:
         task.add_done_callback(self.hanging_up.discard)
 
 
-def _answer(message: Msg) -> dict[str, Any]:
-    answer = decode(message.data)
-    if (error := answer.get("error")) is not None:
-        code, said = int(error.get("err_code", 0)), str(error.get("description", ""))
-        raise (Mismatch if code in MISMATCH else ServerError)(code, said)
-    return answer
+def removal(stream: str, sequence: int) -> Question:
+    """Say what removes a message."""
+    return Question(f"$JS.API.STREAM.MSG.DELETE.{stream}", b'{"seq":%d,"no_erase":true}' % sequence)
+
+
+async def _read(future: asyncio.Future[Message]) -> int | ServerError | None:
+    """Read an answer; None when there was none, or it was that we shall ask again."""
+    try:
+        message = await future
+        return stored_at(message) if status(message) != "503" else None
+    except ServerError as error:
+        return error if error.code not in BUSY else None
+    except BROKEN:
+        return None
+
+
+def _itself(message: Message) -> Message:
+    return message

@@ -10,6 +10,7 @@ import msgspec
 
 from motet.engine.deadletters import agrees
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
+from motet.failpoints import hit
 from motet.message import DeadLetter, Parcel
 from motet.ports import DeadLetters, Filter
 from motet_nats.errors import Mismatch
@@ -139,7 +140,9 @@ class NatsDeadLetters:
                 continue
             # Somebody may have published it who died before the letter was removed.
             again = parcel.suspect or entry.state.claimed > 0
+            hit("after_letter")
             await self._transport.publish([msgspec.structs.replace(parcel, suspect=again)])
+            hit("after_replay")
             return await self._forget(name, Entry(sequence, claimed))
 
     async def _forget(self, name: str, entry: Entry) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Container, Iterable
 
 from nats import errors
 
 from motet.errors import BackendError, MotetError, Rejected, Unavailable
 
-__all__ = ["BROKEN", "BUSY", "MISSING", "Mismatch", "ServerError", "translate"]
+__all__ = ["BROKEN", "BUSY", "MISMATCH", "MISSING", "Mismatch", "ServerError", "refuse", "translate"]
 
 BROKEN = (errors.Error, OSError, EOFError, asyncio.TimeoutError)
 """What ends a connection, or an attempt at one. What was asked on it may or may not have been done."""
@@ -90,6 +91,19 @@ class Mismatch(ServerError):
         super().__init__(code, said)
         digits = said.rpartition(":")[2].strip()
         self.last: int = int(digits) if digits.isdecimal() else -1
+
+
+def refuse(answers: Iterable[object], place: str, *, but: Container[int] = MISMATCH) -> None:
+    """Raise the first of several answers that refuses, unless its code is one of those that are no failure.
+
+    Raises:
+        MotetError: It was refused, or there was no answer.
+    """
+    for answer in answers:
+        if isinstance(answer, MotetError):
+            raise answer
+        if isinstance(answer, ServerError) and answer.code not in but:
+            raise translate(answer, place)
 
 
 def translate(error: BaseException, place: str) -> MotetError:

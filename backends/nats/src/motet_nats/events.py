@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-
 from motet.engine.wellformed import check_count
 from motet.errors import UsageError
 from motet.ports import Events
 from motet_nats.client import Client
+from motet_nats.connection import Message
 from motet_nats.errors import BROKEN
 from motet_nats.gathering import together
 from motet_nats.link import Link
@@ -65,13 +63,13 @@ class NatsEvents:
         loop, event = asyncio.get_running_loop(), asyncio.Event()
         give_up = loop.time() + seconds
 
-        def hear(_: Msg) -> None:
+        def hear(_: Message) -> None:
             event.set()
 
-        async def listen(link: Link) -> Subscription:
-            return await link.listen(self.client.names.happened, hear)
+        async def listen(link: Link) -> tuple[Link, int]:
+            return link, await link.listen(self.client.names.happened, hear)
 
-        subscription = await self.client.keep_asking(listen)
+        link, number = await self.client.keep_asking(listen)
         try:
             while True:
                 event.clear()
@@ -84,7 +82,7 @@ class NatsEvents:
                 self.client.check()
         finally:
             with suppress(*BROKEN):
-                await subscription.unsubscribe()
+                await link.ignore(number)
 
 
 _: type[Events] = NatsEvents

@@ -6,6 +6,7 @@ from typing import Any
 
 from motet.ports import QueueInfo
 from motet_nats.client import Client
+from motet_nats.errors import MISSING, ServerError, translate
 from motet_nats.names import consumer, lane_in, lane_of, plain
 from motet_nats.streams import Streams
 
@@ -33,10 +34,18 @@ class Finder:
             if subject.split(".")[5] == "d":
                 return "parked"
             # What was delivered and is still there is held: an acknowledgement removes, giving back makes another.
-            verb = f"CONSUMER.INFO.{names.messages}.{consumer(lane_in(subject))}"
-            delivered = (await self.streams.asked(verb))["delivered"]["stream_seq"]
-            return "held" if stored.sequence <= delivered else "queued"
+            return "held" if stored.sequence <= await self._delivered(consumer(lane_in(subject))) else "queued"
         return None
+
+    async def _delivered(self, name: str) -> int:
+        """Say up to which sequence a consumer has delivered; 0 when somebody has removed it."""
+        try:
+            info = await self.client.api(f"CONSUMER.INFO.{self.client.names.messages}.{name}")
+        except ServerError as error:
+            if error.code in MISSING:
+                return 0
+            raise translate(error, self.client.location.name) from error
+        return int(info["delivered"]["stream_seq"])
 
     async def consumers(self) -> list[dict[str, Any]]:
         """List the consumers of all lanes, with what they count."""

@@ -14,12 +14,12 @@ from contextlib import suppress
 from datetime import timedelta
 
 import msgspec
-from nats.aio.msg import Msg
 
-from motet.errors import DecodeError, Unavailable
+from motet.errors import DecodeError, MotetError, Unavailable
 from motet.ports import Delivery
-from motet_nats.client import Client
-from motet_nats.errors import Mismatch
+from motet_nats.client import Client, removal
+from motet_nats.connection import Message
+from motet_nats.errors import MISSING, Mismatch, refuse
 from motet_nats.gathering import together
 from motet_nats.lanes import Lanes
 from motet_nats.names import plain
@@ -33,6 +33,8 @@ STRIKES = timedelta(days=30)
 """How long the crashes of a message are remembered after the last one."""
 MANY = 10_000
 TIMED = "Motet-Timed"
+TIMED_HEAD = b"\r\nMotet-Timed:"
+SCHEDULED_HEAD = b"\r\nNats-Scheduler:"
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +58,8 @@ class Holding:
         self.lease: float = client.settings.lease.total_seconds()
         self.held: dict[str, Held] = {}
         self.until: dict[str, float] = {}
+        self.leaving: set[str] = set()
+        """What is being acknowledged: nobody has lost it."""
         self.renewer: Renewer | None = None
         self.lock: threading.Lock = threading.Lock()
 
@@ -86,12 +90,19 @@ class Holding:
             return None
         return Held(receipt, sequence, stored.subject, letter)
 
-    async def acknowledge(self, delivery: Delivery) -> None:
-        """Forget a message for good, unless somebody else has it by now."""
-        self.let_go(delivery.receipt)
-        sequence, _ = sequence_of(delivery.receipt)
-        if sequence:
-            await self.streams.delete(self.client.names.messages, sequence)
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Forget messages for good, unless somebody else has them by now."""
+        stream = self.client.names.messages
+        receipts = {each.receipt: place for each in deliveries if (place := sequence_of(each.receipt)[0])}
+        self.leaving.update(receipts)
+        try:
+            answers = await self.client.ask_all([removal(stream, place) for place in receipts.values()])
+            for receipt, answer in zip(receipts, answers, strict=True):
+                if not isinstance(answer, MotetError):
+                    self.let_go(receipt)
+            refuse(answers, self.client.location.name, but=MISSING)
+        finally:
+            self.leaving.difference_update(receipts)
 
     async def pass_on(self, held: Held, charged: int = 0) -> None:
         """Put a message back into its lane, under a new sequence, unless somebody else has done so.
@@ -133,11 +144,11 @@ class Holding:
         await self.streams.delete(self.client.names.messages, held.sequence)
         return sequence
 
-    async def give_back(self, messages: Sequence[Msg]) -> None:
+    async def give_back(self, messages: Sequence[Message]) -> None:
         """Put back what nobody here has seen."""
         await together([self._give_back(message) for message in messages])
 
-    async def _give_back(self, message: Msg) -> None:
+    async def _give_back(self, message: Message) -> None:
         held, deliveries = delivered(message)
         await self.pass_on(held, charged=deliveries - 1)
 
@@ -199,6 +210,8 @@ class Renewer:
 
     async def _renew(self, receipt: str) -> bool:
         holding = self.holding
+        if receipt in holding.leaving:
+            return True
         held = holding.held.get(receipt)
         if held is None or not holding.lasts(receipt):
             return False
@@ -206,7 +219,7 @@ class Renewer:
         await self.client.ask(receipt, b"+WPI")
         # A message that has another holder has another sequence.
         if await self.streams.at(self.client.names.messages, held.sequence) is None:
-            return False
+            return receipt in holding.leaving
         if receipt in holding.until:
             holding.until[receipt] = until
         return True
@@ -223,10 +236,10 @@ class Renewer:
         self.thread.join(2)
 
 
-def delivered(message: Msg) -> tuple[Held, int]:
+def delivered(message: Message) -> tuple[Held, int]:
     """Read what the server has delivered, and how often it has."""
     sequence, deliveries = sequence_of(message.reply)
-    timed = message.headers is not None and not message.headers.keys().isdisjoint((TIMED, "Nats-Scheduler"))
+    timed = TIMED_HEAD in message.head or SCHEDULED_HEAD in message.head
     try:
         letter = read_letter(message.data)
     except DecodeError:

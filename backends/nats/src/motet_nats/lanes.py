@@ -9,28 +9,35 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 
 from motet.errors import MotetError
 from motet.options import Lane
 from motet_nats.client import Client, encode
+from motet_nats.connection import Message
 from motet_nats.errors import BROKEN, ServerError
 from motet_nats.gathering import together
 from motet_nats.link import Link, Slot, status
 from motet_nats.names import consumer
 from motet_nats.streams import Streams
 
-__all__ = ["Lanes", "Tap"]
+__all__ = ["SILENCE", "Lanes", "Tap"]
 
 ACCEPT = 100_000
 """Messages that all workers together may hold of one lane; reaching it stops delivery, silently."""
 LINGER = 0.03
 """Seconds that a message waits here for the next `receive`, when it came after the last one had gone."""
-ASK = 5.0
+ASK = 30.0
 """Seconds after which a pull that waits is made anew."""
-SLACK = 0.25
+BEAT = 1.0
+"""Seconds between two signs that the server has not forgotten a pull, as it does when another one becomes leader."""
+SILENCE = 2.5
+"""Seconds without a sign after which a pull is made anew."""
 
-GiveBack = Callable[[Sequence[Msg]], Awaitable[None]]
+BROKEN_OFF = "broken off"
+WAITING: bytes = encode({"batch": 1, "expires": round(ASK * 1e9), "idle_heartbeat": round(BEAT * 1e9)})
+
+GiveBack = Callable[[Sequence[Message]], Awaitable[None]]
 
 
 class Tap:
@@ -40,7 +47,7 @@ class Tap:
         self.lanes = lanes
         self.lane = lane
         self.subject: str = f"$JS.API.CONSUMER.MSG.NEXT.{lanes.client.names.messages}.{consumer(lane)}"
-        self.came: deque[Msg] = deque()
+        self.came: deque[Message] = deque()
         self.waiting: dict[asyncio.Event, None] = {}
         self.users: int = 0
         self.open: dict[Slot, float] = {}
@@ -68,11 +75,15 @@ class Tap:
             self.link = link
         slot = await link.slot(_nothing)
         slot.handler = partial(self.take, link, slot)
-        self.open[slot] = asyncio.get_running_loop().time() + ASK + SLACK
-        await link.send(self.subject, encode({"batch": 1, "expires": round(ASK * 1e9)}), reply=slot.inbox)
+        self.open[slot] = asyncio.get_running_loop().time() + SILENCE
+        await link.send(self.subject, WAITING, reply=slot.inbox)
 
-    def take(self, link: Link, slot: Slot, message: Msg | None) -> None:
-        """Take what came to a pull: a message, or that there will be none."""
+    def take(self, link: Link, slot: Slot, message: Message | None) -> None:
+        """Take what came to a pull: a message, or that there will be none, or that it waits still."""
+        if message is not None and status(message) == "100":
+            if slot in self.open:
+                self.open[slot] = asyncio.get_running_loop().time() + SILENCE
+            return
         self.open.pop(slot, None)
         link.leave(slot)
         if message is not None and not status(message):
@@ -81,7 +92,7 @@ class Tap:
             self.lanes.known.discard(self.lane)
         self.wake()
 
-    def keep(self, messages: Sequence[Msg]) -> None:
+    def keep(self, messages: Sequence[Message]) -> None:
         """Hold messages for whoever receives next, but not for long."""
         self.came.extend(messages)
         if not self.users:
@@ -99,9 +110,9 @@ class Tap:
         for event in self.waiting:
             event.set()
 
-    async def pull(self, size: int) -> list[Msg]:
+    async def pull(self, size: int) -> list[Message]:
         """Take what is there, at most so many; nothing when that is known to be nothing."""
-        found: list[Msg] = []
+        found: list[Message] = []
         while self.came and len(found) < size:
             found.append(self.came.popleft())
         if len(found) == size or self.armed():
@@ -117,30 +128,19 @@ class Tap:
             self.keep(found)
             raise
 
-    async def _return(self, found: list[Msg], pulling: asyncio.Task[list[Msg]]) -> None:
+    async def _return(self, found: list[Message], pulling: asyncio.Task[list[Message]]) -> None:
         with suppress(MotetError):
             found = found + await pulling
         if found:
             self.keep(found)
 
-    async def _pull(self, size: int) -> list[Msg]:
-        request = encode({"batch": size, "no_wait": True})
-        found: list[Msg] = []
+    async def _pull(self, size: int) -> list[Message]:
+        found: list[Message] = []
 
-        async def call(link: Link) -> list[Msg]:
-            done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-            def take(message: Msg | None) -> None:
-                said = "broken" if message is None else status(message)
-                if message is not None and not said:
-                    found.append(message)
-                if (said or len(found) >= size) and not done.done():
-                    done.set_result(said)
-
-            slot = await link.slot(take)
-            await link.send(self.subject, request, reply=slot.inbox)
-            said = await done
-            link.leave(slot)
+        async def call(link: Link) -> list[Message]:
+            said = await self._ask(link, found, size)
+            if said == BROKEN_OFF and not found:
+                raise ConnectionClosedError
             if said == "503" and not found:
                 raise ServerError(503, "no consumer")
             return found
@@ -152,6 +152,27 @@ class Tap:
             self.lanes.known.discard(self.lane)
             await self.lanes.know([self.lane])
             return found
+
+    async def _ask(self, link: Link, found: list[Message], size: int) -> str:
+        """Pull what is there, without waiting, and say how that ended."""
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def take(message: Message | None) -> None:
+            said = BROKEN_OFF if message is None else status(message)
+            if message is not None and not said:
+                found.append(message)
+            if (said or len(found) >= size) and not done.done():
+                done.set_result(said)
+
+        slot = await link.slot(take)
+        try:
+            await link.send(self.subject, encode({"batch": size, "no_wait": True}), reply=slot.inbox)
+            said = await done
+        except BaseException:
+            slot.handler = partial(self.take, link, slot)  # what comes late is for whoever receives next
+            raise
+        link.leave(slot)
+        return said
 
 
 class Lanes:
@@ -221,5 +242,5 @@ class Lanes:
             await asyncio.wait(self.tasks, timeout=1.0)
 
 
-def _nothing(_: Msg | None) -> None:
+def _nothing(_: Message | None) -> None:
     """Take nothing yet."""

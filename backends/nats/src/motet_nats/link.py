@@ -8,37 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from nats.aio.client import Client as Connection
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError, Error, NoServersError, SecureConnWantedError
+from nats.errors import ConnectionClosedError, Error, NoServersError
 
+from motet_nats.answers import Question
+from motet_nats.connection import Connection, Message, Secret
 from motet_nats.location import Location
 
-__all__ = ["Link", "Slot", "status"]
+__all__ = ["PATIENCE", "Late", "Link", "Slot", "status"]
 
-Handler = Callable[[Msg | None], None]
+Handler = Callable[[Message | None], None]
 """Takes each message that comes to an inbox, and None when no more can come."""
 
 PING = 5
 """Seconds between two looks whether the server lives; two without an answer end the connection."""
 
 
-class Secret(Connection):
-    """A connection that sends no password, nor anything else, to a server that does not speak TLS.
+PATIENCE = 1.5
+"""Seconds after which whoever asked is told that there was no answer: a cluster without a leader gives none."""
+LOOK = 0.25
+"""Seconds between two looks at who has waited so long; a timer for each would cost as much as the asking."""
 
-    nats-py would go on in the clear when a server, or whoever stands between, does not ask for TLS.
-    """
 
-    def _connect_command(self) -> bytes:
-        if not self._server_info.get("tls_required"):
-            raise SecureConnWantedError
-        command: bytes = super()._connect_command()
-        return command
+class Late(Error):
+    """Raised when a question has had no answer in time; whether it was done, nobody knows."""
 
 
 class Slot:
@@ -50,7 +46,7 @@ class Slot:
         self.inbox: str = inbox
         self.handler: Handler | None = None
 
-    def take(self, message: Msg | None) -> None:
+    def take(self, message: Message | None) -> None:
         if self.handler is not None:
             self.handler(message)
 
@@ -60,8 +56,6 @@ class Link:
 
     def __init__(self, *, secure: bool = False) -> None:
         self.connection: Connection = Secret() if secure else Connection()
-        untyped: Any = self.connection
-        self.subscribe: Any = untyped.subscribe
         self.broken: BaseException | None = None
         self.said: BaseException | None = None
         self.inbox: str = ""
@@ -69,6 +63,9 @@ class Link:
         self.slots: list[Slot] = []
         self.free: list[Slot] = []
         self.numbers: itertools.count[int] = itertools.count()
+        self.asked: dict[str, tuple[float, asyncio.Future[Message]]] = {}
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.looking: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, location: Location, server: str, timeout: float) -> Link:
@@ -97,6 +94,7 @@ class Link:
                 pending_size=64 * 1024 * 1024,
                 **options,
             )
+            link.connection.watch(link._ended)
             link.inbox = link.connection.new_inbox()
             await link.listen(f"{link.inbox}.*", link._dispatch)
         except NoServersError as error:
@@ -109,14 +107,19 @@ class Link:
             raise
         return link
 
-    async def listen(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
-        """Have a handler called for whatever comes to a subject, for as long as the connection lives."""
+    async def listen(self, subject: str, handler: Callable[[Message], None]) -> int:
+        """Have a handler called for whatever comes to a subject; return what to end that by, before the link ends.
 
-        async def take(message: Msg) -> None:
-            handler(message)
+        Raises:
+            ConnectionClosedError: The connection is broken.
+        """
+        self.check()
+        return await self.connection.listen(subject, handler)
 
-        made: Subscription = await self.subscribe(subject, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
-        return made
+    async def ignore(self, number: int) -> None:
+        """End what `listen` began, unless the connection has ended."""
+        if self.lives():
+            await self.connection.ignore(number)
 
     async def slot(self, handler: Handler) -> Slot:
         """Take a slot, which is given back by `leave` when the server has done with the pull."""
@@ -154,41 +157,67 @@ class Link:
             ConnectionClosedError: The connection is broken.
         """
         self.check()
-        await self.connection.publish(subject, payload, reply, headers)
+        await self.connection.post(subject, payload, headers, reply)
 
-    async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+    async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Message:
         """Publish, and return the answer.
 
         Raises:
             ConnectionClosedError: The connection broke; whether it was done, nobody knows.
+            Late: There was no answer in time, likewise.
         """
-        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-
-        def take(message: Msg | None) -> None:
-            if future.done():
-                return
-            if message is None:
-                future.set_exception(ConnectionClosedError())
-                future.exception()  # whoever has gone away does not miss it
-            else:
-                future.set_result(message)
-
-        name = self.expect(take)
+        self.check()
+        name, future = self._asking()
         try:
-            await self.send(subject, payload, headers, f"{self.inbox}.{name}")
+            await self.connection.post(subject, payload, headers, f"{self.inbox}.{name}")
             return await future
         finally:
-            self.forget(name)
+            self.asked.pop(name, None)
 
-    async def gather(self, subject: str, payload: bytes) -> list[Msg]:
+    async def ask_all(self, questions: Sequence[Question]) -> list[asyncio.Future[Message]]:
+        """Publish all, in their order, and return the answers to come; they fail as `ask` does.
+
+        Raises:
+            ConnectionClosedError: The connection broke before all were sent.
+        """
+        self.check()
+        answers: list[asyncio.Future[Message]] = []
+        for each in questions:
+            name, future = self._asking()
+            answers.append(future)
+            await self.connection.post(each.subject, each.payload, each.headers, f"{self.inbox}.{name}")
+        return answers
+
+    def _asking(self) -> tuple[str, asyncio.Future[Message]]:
+        """Expect an answer under a name."""
+        future: asyncio.Future[Message] = self.loop.create_future()
+        name = str(next(self.numbers))
+        self.asked[name] = self.loop.time(), future
+        if self.looking is None:
+            self.looking = self.loop.call_later(LOOK, self._look)
+        return name, future
+
+    def _look(self) -> None:
+        """Tell those who have waited for too long; they stand in the order in which they came."""
+        self.looking = self.loop.call_later(LOOK, self._look) if self.asked else None
+        before = self.loop.time() - PATIENCE
+        for name, (since, future) in list(self.asked.items()):
+            if since > before:
+                break
+            del self.asked[name]
+            if not future.done():
+                future.set_exception(Late())
+                future.exception()  # whoever has gone away does not miss it
+
+    async def gather(self, subject: str, payload: bytes) -> list[Message]:
         """Publish, and return all answers up to the one that has a status; that one comes last.
 
         Raises:
             ConnectionClosedError: The connection broke.
         """
-        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        queue: asyncio.Queue[Message | None] = asyncio.Queue()
         name = self.expect(queue.put_nowait)
-        found: list[Msg] = []
+        found: list[Message] = []
         try:
             await self.send(subject, payload, reply=f"{self.inbox}.{name}")
             while not found or not status(found[-1]):
@@ -201,7 +230,7 @@ class Link:
         return found
 
     def lives(self) -> bool:
-        """Say whether it can be used; nats-py closes a connection now and then without a word."""
+        """Say whether it can be used."""
         if self.broken is None and self.connection.is_closed:
             self.breaks(self.said or ConnectionClosedError())
         return self.broken is None
@@ -215,16 +244,23 @@ class Link:
         if not self.lives():
             raise ConnectionClosedError from self.broken
 
-    def _dispatch(self, message: Msg) -> None:
-        handler = self.handlers.get(message.subject.rpartition(".")[2])
-        if handler is not None:
+    def _dispatch(self, message: Message) -> None:
+        name = message.subject[len(self.inbox) + 1 :]
+        asked = self.asked.pop(name, None)
+        if asked is not None:
+            if not asked[1].done():
+                asked[1].set_result(message)
+        elif (handler := self.handlers.get(name)) is not None:
             handler(message)
 
     async def _hears(self, error: Exception) -> None:
         self.said = error
 
     async def _closed(self) -> None:
-        self.breaks(self.said or ConnectionClosedError())
+        self._ended(None)
+
+    def _ended(self, error: BaseException | None) -> None:
+        self.breaks(self.said or error or ConnectionClosedError())
 
     def breaks(self, error: BaseException) -> None:
         """Tell all who wait; nobody can say what was done of what they asked."""
@@ -234,6 +270,12 @@ class Link:
         handlers, self.handlers = self.handlers, {}
         for handler in handlers.values():
             handler(None)
+        for _, future in self.asked.values():
+            if not future.done():
+                future.set_exception(ConnectionClosedError())
+                future.exception()  # whoever has gone away does not miss it
+        if self.looking is not None:
+            self.looking.cancel()
         for slot in self.slots:
             slot.take(None)
 
@@ -245,13 +287,10 @@ class Link:
         self.abort()
 
     def abort(self) -> None:
-        """Close the socket: nats-py leaves it open when it is stopped on its way, or the other side is silent."""
-        untyped: Any = self.connection
-        writer = getattr(getattr(untyped, "_transport", None), "_bare_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        """Leave nothing behind."""
+        self.connection.abort()
 
 
-def status(message: Msg) -> str:
+def status(message: Message) -> str:
     """The status of a message of the server, or nothing: then it is one of a stream."""
-    return (message.headers or {}).get("Status", "")
+    return message.head[9:12].decode() if message.head[8:9] == b" " else ""

@@ -8,12 +8,15 @@ from motet.options import Lane
 
 __all__ = ["Names", "plain", "token"]
 
+_safe = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 _unsafe = re.compile(rb"[^A-Za-z0-9_-]")
 _quoted = re.compile(r"=([0-9A-F]{2})")
 
 
 def token(name: str) -> str:
     """Quote a name so that it is one token of a subject."""
+    if _safe(name):
+        return name
     return _unsafe.sub(lambda found: b"=%02X" % found[0][0], name.encode()).decode() or "="
 
 

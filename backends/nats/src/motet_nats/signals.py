@@ -7,12 +7,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-
 from motet.engine.wellformed import check_text
 from motet.ports import Signals
 from motet_nats.client import Client
+from motet_nats.connection import Message
 from motet_nats.errors import BROKEN
 from motet_nats.link import Link
 from motet_nats.names import token
@@ -26,7 +24,7 @@ class NatsSignals:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.waiting: dict[str, set[NatsWakeups]] = {}
-        self.listening: dict[str, Subscription] = {}
+        self.listening: dict[str, tuple[Link, int]] = {}
 
     @asynccontextmanager
     async def subscribe(self, run: str) -> AsyncGenerator[NatsWakeups, None]:
@@ -34,11 +32,10 @@ class NatsSignals:
         check_text(run)
         wakeups = NatsWakeups(self)
         name = token(run)
-        first = name not in self.waiting
         self.waiting.setdefault(name, set()).add(wakeups)
         try:
-            if first:
-                await self.client.keep_asking(lambda link: self._listen(link, name))
+            # Each sees to it: who came first may have been told that nobody answers, or not be done.
+            await self.client.keep_asking(lambda link: self._listen(link, name))
             yield wakeups
         finally:
             listeners = self.waiting[name]
@@ -48,22 +45,22 @@ class NatsSignals:
                 await self._leave(name)
 
     async def _listen(self, link: Link, name: str) -> None:
-        if name not in self.waiting:
-            return
-        found = await link.listen(f"{self.client.names.news}.{name}.*", self._hear)
-        self.listening[name] = found
+        on, _ = self.listening.get(name, (None, 0))
+        if name in self.waiting and on is not link:
+            number = await link.listen(f"{self.client.names.news}.{name}.*", self._hear)
+            self.listening[name] = link, number
 
     async def _leave(self, name: str) -> None:
-        if (found := self.listening.pop(name, None)) is not None:
+        if name in self.listening:
+            link, number = self.listening.pop(name)
             with suppress(*BROKEN):
-                await found.unsubscribe()
+                await link.ignore(number)
 
-    def _hear(self, message: Msg) -> None:
+    def _hear(self, message: Message) -> None:
         self.wake(message.subject.split(".")[3])
 
     async def follow(self, link: Link) -> None:
         """Listen on a new connection; whatever may have been missed wakes all."""
-        self.listening.clear()
         for name in list(self.waiting):
             await self._listen(link, name)
             self.wake(name)

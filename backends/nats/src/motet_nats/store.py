@@ -12,12 +12,13 @@ from datetime import timedelta
 import msgspec
 
 from motet.engine.wellformed import check_count, check_each, check_keys, check_program, check_text
-from motet.errors import UsageError
+from motet.errors import MotetError, UsageError
 from motet.message import Key
 from motet.ports import Barrier, Store
 from motet.program import Arrival, Flag, Once, Open, Put
 from motet_nats.barriers import Barriers
 from motet_nats.client import Client
+from motet_nats.errors import refuse
 from motet_nats.gathering import together
 from motet_nats.names import plain
 from motet_nats.records import Records
@@ -53,9 +54,16 @@ class NatsStore:
     async def put_once(self, records: Sequence[Once]) -> list[bytes | None]:
         self.client.check()
         check_program(records)
-        return await together(
-            [self.records.write_once(self.subject(record.key), record.value, record.ttl) for record in records]
-        )
+        answers = await self.decide(records)
+        refuse(answers, self.client.location.name)
+        return [answer for answer in answers if not isinstance(answer, MotetError)]
+
+    async def decide(self, records: Sequence[Once]) -> list[bytes | MotetError | None]:
+        """Write records where nothing is, and answer for each what is there, None for nothing, or why not."""
+        if len(records) != 1:
+            return await self.records.write_all([(self.subject(each.key), each.value, each.ttl) for each in records])
+        [only] = records
+        return [await self.records.write_once(self.subject(only.key), only.value, only.ttl)]
 
     async def put(self, records: Sequence[Put]) -> None:
         self.client.check()

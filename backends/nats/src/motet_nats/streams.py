@@ -132,7 +132,7 @@ class Streams:
     async def delete(self, stream: str, sequence: int) -> bool:
         """Remove a message; False when it was gone."""
         try:
-            await self.client.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+            await self.client.remove(stream, sequence)
         except ServerError as error:
             if error.code in MISSING:
                 return False

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-
-from nats.aio.msg import Msg
+from typing import Any
 
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
-from motet.errors import MotetError, UsageError
+from motet.errors import MotetError, Unavailable, UsageError
 from motet.failpoints import hit
 from motet.message import Parcel
 from motet.options import Lane
 from motet.ports import Admission, Delivery, QueueInfo, Transport
 from motet_nats.admission import Keys
+from motet_nats.answers import Question
 from motet_nats.client import Client
-from motet_nats.errors import Mismatch
+from motet_nats.connection import Message
+from motet_nats.errors import Mismatch, refuse
 from motet_nats.finder import Finder
 from motet_nats.gathering import together
-from motet_nats.holding import Holding, delivered
-from motet_nats.lanes import Lanes
+from motet_nats.holding import Held, Holding, delivered
+from motet_nats.lanes import SILENCE, Lanes
 from motet_nats.names import lane_of, place
 from motet_nats.pauses import Pauses
 from motet_nats.promoting import BACKSTOP, Promoter, short
@@ -36,6 +37,8 @@ MOST = 1000
 TOGETHER = 256
 """Publishes, or removals, that are under way at once."""
 SOON = timedelta(milliseconds=1)
+AGAIN = 0.1
+"""Seconds until a server is asked again that has not answered."""
 TARGET = "Nats-Schedule-Target"
 
 
@@ -60,8 +63,22 @@ class NatsTransport:
         await self.lanes.know(list(dict.fromkeys(parcel.lane for parcel in parcels)))
         for first in range(0, len(parcels), TOGETHER):
             # In order: each is on its way before the next one is sent, and the server takes them as they come.
-            part = parcels[first : first + TOGETHER]
-            await together([self.hand_in(parcel) for parcel in part])
+            await self._hand_in_all(parcels[first : first + TOGETHER])
+
+    async def _hand_in_all(self, parcels: Sequence[Parcel]) -> None:
+        letters = [letter_of(parcel, self.client.nonce()) for parcel in parcels]
+        places = [self.subject(each, p.lane, p.due) for each, p in zip(letters, parcels, strict=True)]
+        questions = [self._storing(each, *place) for each, place in zip(letters, places, strict=True)]
+        answers = await self.client.ask_all(questions)
+        for letter, parcel, (subject, headers), answer in zip(letters, parcels, places, answers, strict=True):
+            if type(answer) is int:
+                self.look_after(letter, subject, headers, answer, parcel.due)
+            hit("between_parcels")
+        refuse(answers, self.client.location.name)
+
+    def _storing(self, letter: Letter, subject: str, headers: dict[str, str] | None) -> Question:
+        within = f"{self.client.names.of_id(letter.id)}.>"
+        return self.client.storing(subject, pack(letter), expect=0, within=within, headers=headers, once=True)
 
     async def hand_in(self, parcel: Parcel, key: str = "") -> None:
         """Store one parcel, unless its id is there (T10)."""
@@ -73,6 +90,7 @@ class NatsTransport:
                 subject, pack(letter), expect=0, within=within, headers=headers, once=True
             )
             self.look_after(letter, subject, headers, sequence, parcel.due)
+        hit("between_parcels")
 
     def look_after(
         self, letter: Letter, subject: str, headers: dict[str, str] | None, sequence: int, due: datetime | None
@@ -102,7 +120,6 @@ class NatsTransport:
         check_each(lanes, Lane)
         loop = asyncio.get_running_loop()
         give_up = loop.time() + wait.total_seconds()
-        await self.lanes.know(lanes)
         taps = [self.lanes.tap(lane) for lane in lanes]
         event = asyncio.Event()
         for tap in taps:
@@ -111,11 +128,18 @@ class NatsTransport:
         try:
             while True:
                 event.clear()
-                taken = await self._collect(lanes, min(limit, MOST), paused)
-                left = give_up - loop.time()
-                if taken or left <= 0 or not limit:
-                    return taken
-                await self._wait(lanes, event, left, paused)
+                try:
+                    await self.lanes.know(lanes)
+                    taken = await self._collect(lanes, min(limit, MOST), paused)
+                    left = give_up - loop.time()
+                    if taken or left <= 0 or not limit:
+                        return taken
+                    await self._wait(lanes, event, left, paused)
+                except Unavailable:
+                    # Whoever waits for messages waits for the server too: a cluster elects for longer than a call has.
+                    if loop.time() > give_up:
+                        raise
+                    await asyncio.sleep(AGAIN)
                 self.client.check()
         finally:
             self.pauses.changed.discard(event)
@@ -150,7 +174,7 @@ class NatsTransport:
             hit("after_fetch")
         return taken
 
-    async def _opened(self, messages: Sequence[Msg], lane: Lane) -> list[Delivery]:
+    async def _opened(self, messages: Sequence[Message], lane: Lane) -> list[Delivery]:
         """Make deliveries of messages, but for those that are not to be delivered, or not in this form."""
         opening = asyncio.get_running_loop().create_task(self._open_all(messages, lane))
         try:
@@ -162,26 +186,38 @@ class NatsTransport:
     async def _return(self, opening: asyncio.Task[list[Delivery]]) -> None:
         await self.release(await opening)
 
-    async def _open_all(self, messages: Sequence[Msg], lane: Lane) -> list[Delivery]:
-        opened = await together([self._open(message, lane) for message in messages])
+    async def _open_all(self, messages: Sequence[Message], lane: Lane) -> list[Delivery]:
+        opened: list[Delivery | None] = []
+        asked: dict[int, Coroutine[Any, Any, bool]] = {}
+        for message in messages:
+            held, deliveries = delivered(message)
+            letter = held.letter
+            if held.timed or deliveries > 1 or letter.key:  # most are not: nothing is to be asked about them
+                asked[len(opened)] = self._ours(held, deliveries)
+            else:
+                self.holding.hold(held)
+            opened.append(Delivery(message.reply, letter.id, lane, letter.body, letter.deliveries + 1, letter.suspect))
+        for index, ours in zip(asked, await together(list(asked.values())), strict=True):
+            if not ours:
+                opened[index] = None
         return [each for each in opened if each is not None]
 
-    async def _open(self, message: Msg, lane: Lane) -> Delivery | None:
-        held, deliveries = delivered(message)
+    async def _ours(self, held: Held, deliveries: int) -> bool:
+        """Say whether a message is to be delivered, and in this form, after a look at what else is known of it."""
         letter, sequence = held.letter, held.sequence
         if held.timed and await self._withdrawn(letter):
             await self.streams.delete(self.client.names.messages, sequence)
-            return None
+            return False
         if deliveries > 1:
             # It was somebody else's, whose lease is over: from now on it has another sequence, and is nobody's.
             await self.holding.pass_on(held, charged=deliveries - 1)
             hit("after_pass_on")
-            return None
+            return False
         if letter.key and not await self.keys.claim(letter.key, letter.id, sequence):
             await self.streams.delete(self.client.names.messages, sequence)
-            return None
+            return False
         self.holding.hold(held)
-        return Delivery(message.reply, letter.id, lane, letter.body, letter.deliveries + 1, letter.suspect)
+        return True
 
     async def _withdrawn(self, letter: Letter) -> bool:
         """Say whether a parcel was taken back while the server had begun to bring it."""
@@ -198,7 +234,7 @@ class NatsTransport:
                 for tap in taps:
                     await tap.arm()
                 if not any(tap.came for tap in taps):
-                    await asyncio.wait_for(event.wait(), 5)
+                    await asyncio.wait_for(event.wait(), SILENCE)
         except TimeoutError:
             return
         finally:
@@ -214,7 +250,7 @@ class NatsTransport:
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         self.client.check()
         check_each(deliveries, Delivery)
-        await together([self.holding.acknowledge(delivery) for delivery in deliveries])
+        await self.holding.acknowledge(deliveries)
 
     async def release(self, deliveries: Sequence[Delivery], delay: timedelta = timedelta()) -> None:
         self.client.check()
@@ -285,6 +321,7 @@ class NatsTransport:
         self.client.check()
         check_each(admissions, Admission)
         check_parcels(admission.parcel for admission in admissions)
+        await self.lanes.know([admission.parcel.lane for admission in admissions])
         return [await self.keys.admit(admission) for admission in admissions]
 
     async def cancel(self, name: str) -> bool:
@@ -306,6 +343,7 @@ class NatsTransport:
             )
         except Mismatch:
             return False
+        hit("after_withdrawn")
         return await self.streams.delete(names.messages, parked.sequence) or True
 
     async def close(self) -> None:

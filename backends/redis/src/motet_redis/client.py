@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -79,37 +80,53 @@ class Client:
             Rejected: The server refused.
         """
         command: tuple[Any, ...] = ("EVALSHA", script.digest, 1, self.tag, *arguments)
-        pipe: Pipe | None = None
-        last: BaseException | None = None
+        pipe, begun = self.pipe, time.monotonic()
+        failure: BaseException | None = None
+        if pipe is not None and pipe.broken is None and not self.closed:
+            try:  # nearly always; the pipe itself sees to the time
+                return await pipe.send(*command)
+            except (*BROKEN, ResponseError) as error:
+                failure = error
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(begun + self.timeout - time.monotonic()):
                 while True:
+                    if failure is not None and pipe is not None:
+                        command = await self.mend(pipe, failure, script, command, again)
                     self.check()
-                    pipe = self.pipe
-                    if pipe is None or pipe.broken is not None:
-                        pipe = await self.connected()
+                    pipe = await self.connected()
                     try:
-                        return await pipe.call(*command)
-                    except NoScriptError:
-                        await pipe.call("SCRIPT", "LOAD", script.text)
+                        return await pipe.send(*command)
                     except (*BROKEN, ResponseError) as error:
-                        away = elsewhere(error)
-                        if isinstance(error, ResponseError) and not away:
-                            raise
-                        if self.closed:
-                            continue
-                        last = error
-                        pipe.breaks(error)
-                        if again is not None:
-                            command = (*command[:4], *again)
-                        if away:
-                            await asyncio.sleep(SETTLING)
+                        failure = error
         except TimeoutError as error:
-            if pipe is not None:
-                pipe.breaks(error)  # half open, or stuck: nobody should wait behind it
-            raise self.unanswered(self.failure or last) from error
+            raise self.unanswered(self.failure or failure) from error
         except RedisError as error:
             raise translate(error, self.location.name) from error
+
+    def tell(self, script: Script, *arguments: Any) -> None:
+        """Call a script without a look at its answer: of what a broken connection loses, nobody hears."""
+        if self.pipe is not None and self.pipe.broken is None:
+            self.pipe.send("EVALSHA", script.digest, 1, self.tag, *arguments)
+
+    async def mend(
+        self, pipe: Pipe, failure: BaseException, script: Script, command: tuple[Any, ...], again: Sequence[Any] | None
+    ) -> tuple[Any, ...]:
+        """See to it that a call which has failed can be made once more, and return what is then to be sent.
+
+        Raises:
+            ResponseError: The server has refused it, and will again.
+        """
+        if isinstance(failure, NoScriptError):
+            with suppress(*BROKEN):
+                await pipe.send("SCRIPT", "LOAD", script.text)
+            return command
+        away = elsewhere(failure)
+        if isinstance(failure, ResponseError) and not away:
+            raise failure
+        pipe.breaks(failure)
+        if away:
+            await asyncio.sleep(SETTLING)
+        return command if again is None else (*command[:4], *again)
 
     def unanswered(self, last: BaseException | None) -> BackendError:
         """Say that nobody answered, and what was heard last."""
@@ -119,6 +136,8 @@ class Client:
 
     async def connected(self) -> Pipe:
         """Return the shared connection, made anew if it has broken; callers go on in the order in which they came."""
+        if self.pipe is not None and self.pipe.broken is None:
+            return self.pipe
         async with self.connecting:
             attempt = 0
             while self.pipe is None or self.pipe.broken is not None:
@@ -140,7 +159,7 @@ class Client:
             Rejected: The server lets nobody in who comes so.
         """
         try:
-            pipe = Pipe(await self.location.connect(self.tag, self.timeout))
+            pipe = Pipe(await self.location.connect(self.tag, self.timeout), patience=self.timeout)
         except (RedisError, OSError) as error:
             self.failure = error
             said = translate(error, self.location.name)
@@ -151,7 +170,8 @@ class Client:
             for answer in [pipe.send("SCRIPT", "LOAD", script.text) for script in KNOWN.values()]:
                 await answer
         except BaseException as error:
-            self.failure = error
+            if isinstance(error, Exception):  # not the end of the caller's patience
+                self.failure = error
             await pipe.close()
             if isinstance(error, ResponseError) and not elsewhere(error):
                 raise translate(error, self.location.name) from error

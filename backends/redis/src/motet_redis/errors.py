@@ -101,6 +101,8 @@ def translate(error: BaseException, place: str) -> MotetError:
     """Return what to raise in place of an error; the original becomes its cause."""
     if isinstance(error, MotetError):
         return error
+    if type(error) is exceptions.ConnectionError and isinstance(error.__context__, exceptions.ConnectionError):
+        error = error.__context__  # on a unix socket redis-py hides a wrong password in an error of the connection
     classes = type(error).__mro__
     otherwise = next((TABLE[each] for each in classes if each in TABLE), (Rejected, "it failed"))
     ours = refusal(str(error), place, otherwise, type(error).__name__)

@@ -26,11 +26,17 @@ WAIT = object()
 
 
 class Pipe(asyncio.Protocol):
-    """A connection in use. After the first failure it is broken for good, and all who wait are told."""
+    """A connection in use. After the first failure it is broken for good, and all who wait are told.
 
-    def __init__(self, connection: Any) -> None:
+    With `patience` it fails when an answer takes longer than so many seconds.
+    """
+
+    def __init__(self, connection: Any, *, patience: float | None = None) -> None:
         self.connection: Any = connection
-        self.waiting: deque[asyncio.Future[Any]] = deque()
+        self.patience = patience
+        self.waiting: deque[tuple[asyncio.Future[Any], float]] = deque()  # and since when
+        self.unsent: list[bytes] = []
+        self.watch: asyncio.TimerHandle | None = None
         self.broken: BaseException | None = None
         self.replies: hiredis.Reader = hiredis.Reader(notEnoughData=WAIT)
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -52,10 +58,35 @@ class Pipe(asyncio.Protocol):
         """Send a command, and return the future of its answer; it may be left alone."""
         if self.broken is not None:
             raise Disconnected(str(self.broken)) from self.broken
-        future = self.loop.create_future()
-        self.waiting.append(future)
-        self.transport.write(packer.pack_command(command))
+        future, packed = self.loop.create_future(), packer.pack_command(command)
+        if not self.waiting:
+            self.transport.write(packed)
+        else:
+            # There are others in this turn of the loop: what they say goes out in one piece, for each takes 13 us.
+            if not self.unsent:
+                self.loop.call_soon(self.flush)
+            self.unsent.append(packed)
+        self.waiting.append((future, self.loop.time()))
+        if self.watch is None and self.patience is not None:
+            self.watch = self.loop.call_later(self.patience, self.look)
         return future
+
+    def flush(self) -> None:
+        """Send what was said in this turn of the loop."""
+        unsent, self.unsent = self.unsent, []
+        if self.broken is None:
+            self.transport.write(b"".join(unsent))
+
+    def look(self) -> None:
+        """See whether the one who waits longest has waited too long. One timer for all: one a call costs 6 us."""
+        self.watch = None
+        if not self.waiting or self.patience is None:
+            return
+        left = self.waiting[0][1] + self.patience - self.loop.time()
+        if left > 0:
+            self.watch = self.loop.call_later(left, self.look)
+        else:  # half open, or stuck: nobody should wait behind it
+            self.breaks(Disconnected(f"no answer within {self.patience:g} s"))
 
     def data_received(self, data: bytes) -> None:
         """Hand answers to those who wait for them."""
@@ -63,18 +94,18 @@ class Pipe(asyncio.Protocol):
         replies.feed(data)
         try:
             while (answer := replies.gets()) is not WAIT:
-                future = waiting.popleft()
+                future, since = waiting.popleft()
                 if isinstance(answer, hiredis.ReplyError):
-                    self.refused(future, str(answer))
+                    self.refused(future, since, str(answer))
                 elif not future.done():
                     future.set_result(answer)
         except (hiredis.HiredisError, IndexError) as error:
             self.breaks(Disconnected(f"no answer that can be read: {error}"))
 
-    def refused(self, future: asyncio.Future[Any], said: str) -> None:
+    def refused(self, future: asyncio.Future[Any], since: float, said: str) -> None:
         """Tell who waits that the server refused; one that loads its data is as good as away."""
         if said.startswith("LOADING"):
-            self.waiting.appendleft(future)
+            self.waiting.appendleft((future, since))
             self.breaks(Disconnected(said))
         elif not future.done():
             future.set_exception(NoScriptError(said) if said.startswith("NOSCRIPT") else ResponseError(said))
@@ -90,8 +121,10 @@ class Pipe(asyncio.Protocol):
             return
         self.broken = error
         self.transport.abort()
+        if self.watch is not None:
+            self.watch.cancel()
         while self.waiting:
-            future = self.waiting.popleft()
+            future, _ = self.waiting.popleft()
             if not future.done():
                 future.set_exception(Disconnected(str(error)))
                 future.exception()

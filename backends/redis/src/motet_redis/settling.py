@@ -10,7 +10,7 @@ from typing import Any
 from motet.failpoints import hit
 from motet_redis.client import Client
 from motet_redis.scripts import Script
-from motet_redis.wire import encode
+from motet_redis.wire import Coded, batch, weigh
 
 __all__ = ["Settling"]
 
@@ -19,9 +19,23 @@ FLIGHTS = 2
 """So many batches may be under way: one is carried out while the next one travels."""
 MOST = 250
 """Entries in one script call, so that the server's one thread is never kept for more than a few milliseconds."""
+HEAVY = 1000
+"""Entries and messages that they send, in one: the first message of a page sends 256 others, a thousand take 3 ms."""
 
-Coded = tuple[Any, ...]
 Answers = dict[int, Any]
+
+
+def cut(entries: Sequence[Coded]) -> list[Sequence[Coded]]:
+    """Cut entries into parts of one script call each."""
+    parts: list[Sequence[Coded]] = []
+    start = weight = 0
+    for place, (_, _, ops) in enumerate(entries):
+        more = 1 + weigh(ops)
+        if place - start == MOST or (weight and weight + more > HEAVY):
+            parts.append(entries[start:place])
+            start, weight = place, 0
+        weight += more
+    return [*parts, entries[start:]] if parts else [entries]
 
 
 class Settling:
@@ -36,12 +50,19 @@ class Settling:
 
     async def settle(self, entries: Sequence[Coded]) -> Answers:
         """Have entries carried out, in their order."""
-        if len(entries) > MOST:
-            answers: Answers = {}
-            for first in range(0, len(entries), MOST):
-                part = await self.settle(entries[first : first + MOST])
-                answers.update({first + index: answer for index, answer in part.items()})
-            return answers
+        parts = cut(entries)
+        if len(parts) == 1:
+            return await self.send(entries)
+        answers: Answers = {}
+        first = 0
+        for part in parts:
+            found = await self.send(part)
+            answers.update({first + index: answer for index, answer in found.items()})
+            first += len(part)
+        return answers
+
+    async def send(self, entries: Sequence[Coded]) -> Answers:
+        """Have entries carried out in one call, alone or with others that wait."""
         if self.flights < FLIGHTS and not self.waiting:
             return await self.fly(entries)
         future: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
@@ -53,7 +74,7 @@ class Settling:
         self.flights += 1
         self.number += 1
         try:
-            found = await self.client.call(SETTLE, self.client.id, self.number, encode(entries))
+            found = await self.client.call(SETTLE, self.client.id, self.number, *batch(entries))
             hit("after_script")
             return {answer[0] - 1: answer[1:] for answer in found}
         finally:
@@ -65,17 +86,17 @@ class Settling:
 
     async def serve(self) -> None:
         """Send what waits, as one batch."""
-        batch: list[tuple[Sequence[Coded], asyncio.Future[Answers]]] = []
+        served: list[tuple[Sequence[Coded], asyncio.Future[Answers]]] = []
         entries: list[Coded] = []
-        while self.waiting and (not batch or len(entries) + len(self.waiting[0][0]) <= MOST):
-            batch.append(self.waiting.popleft())
-            entries += batch[-1][0]
-        if not batch:
+        while self.waiting and (not served or len(cut([*entries, *self.waiting[0][0]])) == 1):
+            served.append(self.waiting.popleft())
+            entries += served[-1][0]
+        if not served:
             return
         try:
             answers = await self.fly(entries)
         except BaseException as error:
-            for _, future in batch:
+            for _, future in served:
                 if not future.done():
                     future.set_exception(error)
                     future.exception()  # whoever was cancelled does not ask
@@ -83,7 +104,7 @@ class Settling:
                 raise
             return
         first = 0
-        for given, future in batch:
+        for given, future in served:
             if not future.done():
                 count = len(given)
                 future.set_result(

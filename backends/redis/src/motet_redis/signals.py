@@ -33,6 +33,7 @@ class RedisSignals:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.waiting: dict[str, set[RedisWakeups]] = {}
+        self.left: list[str] = []
         self.listener: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -51,14 +52,22 @@ class RedisSignals:
             listeners.discard(wakeups)
             if not listeners:
                 del self.waiting[run]
-                with suppress(MotetError):
-                    await self.client.call(SIGNALS, "leave", self.client.id, run)
+                if not self.left:
+                    asyncio.get_running_loop().call_soon(self._leave)
+                self.left.append(run)
+
+    def _leave(self) -> None:
+        """Say for which runs nobody waits any more. What gets lost is forgotten by the server after a minute."""
+        runs, self.left = self.left, []
+        if gone := [run for run in runs if run not in self.waiting]:
+            self.client.tell(SIGNALS, "leave", self.client.id, *gone)
 
     async def _listen(self) -> None:
-        """Wake waiters for as long as there are any; whatever may have been missed wakes all."""
+        """Wake waiters, until there have been none for seconds; whatever may have been missed wakes all."""
         pipe: Pipe | None = None
         try:
-            while self.waiting and not self.client.closed:
+            found: Any = None
+            while (self.waiting or found is not None) and not self.client.closed:
                 try:
                     if pipe is None or pipe.broken is not None:
                         if pipe is not None:
@@ -66,7 +75,7 @@ class RedisSignals:
                         pipe = await self.client.own()
                         self.wake_all()
                     async with asyncio.timeout(ASK + self.client.timeout):
-                        found: Any = await pipe.call("BLPOP", f"{self.client.tag}:rp:{self.client.id}", ASK)
+                        found = await pipe.call("BLPOP", f"{self.client.tag}:rp:{self.client.id}", ASK)
                     run: bytes | None = None if found is None else found[1]
                     while run is not None:
                         self.wake(run.decode())

@@ -20,13 +20,12 @@ from motet_redis.client import Client
 from motet_redis.finder import Finder, all_receipts
 from motet_redis.scripts import Script
 from motet_redis.settling import Settling
-from motet_redis.wire import delivery_of, encode, lane_name, milliseconds, pairs, parcel, raw, slices
+from motet_redis.wire import PUBLISH, delivery_of, encode, lane_name, milliseconds, pairs, parcel, raw, slices
 
 __all__ = ["RedisTransport"]
 
 FETCH = Script.of("messages", "fetch")
 ADMIT = Script.of("messages", "records", "admit")
-PUBLISH = 8
 CHUNK = 250
 """Parcels in one entry of a publish."""
 MOST = 1000
@@ -34,6 +33,10 @@ MOST = 1000
 BACKSTOP = 1.0
 """Seconds between two looks of who waits: a wake-up may be lost with the worker that took it."""
 PAGE = 500
+
+Asked = tuple[tuple[str, ...], bool]
+"""Which lanes, and whether paused ones too."""
+NOWHERE: tuple[Asked, float] = ((), False), 0.0
 
 
 class RedisTransport:
@@ -45,6 +48,7 @@ class RedisTransport:
         self._bells = Bells(client)
         self._lease = milliseconds(client.settings.lease)
         self._fetches = 0
+        self._empty: tuple[Asked, float] = NOWHERE
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, parcels: Sequence[Parcel]) -> None:
@@ -52,8 +56,7 @@ class RedisTransport:
         check_parcels(parcels)
         coded = [parcel(each) for each in parcels]
         entries = [("", "", [(PUBLISH, coded[first : first + CHUNK])]) for first in range(0, len(coded), CHUNK)]
-        for first in range(0, len(entries), 2):  # a script takes so many messages in a few milliseconds
-            await self._settling.settle(entries[first : first + 2])
+        await self._settling.settle(entries)
 
     async def receive(
         self, lanes: Sequence[Lane], limit: int, wait: timedelta, *, paused: bool = False
@@ -64,15 +67,26 @@ class RedisTransport:
         loop, names = asyncio.get_running_loop(), tuple(map(lane_name, lanes))
         give_up = loop.time() + wait.total_seconds()
         while True:
-            taken, pause = await self._fetch(lanes, names, min(limit, MOST), paused)
-            left = give_up - loop.time()
-            if taken or left <= 0:
+            await self._rest((names, paused), give_up)
+            start, most = loop.time(), min(limit, MOST)
+            taken, pause = await self._fetch(lanes, names, most, paused)
+            if len(taken) < max(most, 1):
+                self._empty = (names, paused), start + pause
+            if taken or loop.time() >= give_up:
                 return taken
-            if names:
-                await self._bells.wait(names, min(left, pause))
-            else:
-                await asyncio.sleep(left)
-            self.client.check()
+
+    async def _rest(self, asked: Asked, give_up: float) -> None:
+        """Wait for a bell where the fetch before has left nothing: to look again at once would find nothing either."""
+        empty, until = self._empty
+        self._empty = NOWHERE
+        left = min(give_up, until) - asyncio.get_running_loop().time()
+        if empty != asked or left <= 0:
+            return
+        if asked[0]:
+            await self._bells.wait(asked[0], left)
+        else:
+            await asyncio.sleep(left)
+        self.client.check()
 
     async def _fetch(
         self, lanes: Sequence[Lane], names: Sequence[str], limit: int, paused: bool

@@ -17,7 +17,10 @@ from motet.ports import Delivery, Entry
 from motet.program import Arrive, Bury, Do, Drop, Flag, Guard, Once, Op, Open, Publish, Put, Retry
 
 __all__ = [
+    "PUBLISH",
     "SLICE",
+    "Coded",
+    "batch",
     "code",
     "delivery_of",
     "encode",
@@ -32,16 +35,20 @@ __all__ = [
     "raw",
     "slices",
     "sortable",
+    "weigh",
 ]
 
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 T = TypeVar("T")
+Coded = tuple[Any, ...]
 
 BRANCHES = 256
 """Branches of arrivals that are kept as they were written."""
 
 NEVER = -1
+PUBLISH, DO = 8, 11
+"""Kinds of ops that send: see `lua/settle.lua`, which has all."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BEGINNING = -62_135_683_200_000_000
 """Microseconds before all instants: the year 1, and a day for the time zones that are ahead."""
@@ -144,13 +151,13 @@ def code(op: Op) -> tuple[Any, ...]:
         case Retry():
             return 7, op.key.run, op.key.name, milliseconds(op.ttl), parcel(op.parcel)
         case Publish():
-            return 8, [parcel(each) for each in op.parcels]
+            return PUBLISH, [parcel(each) for each in op.parcels]
         case Flag():
             return 9, scope(op)
         case Bury():
             return 10, *letter(op.letter)
         case Do():
-            return 11, program(op.ops)
+            return DO, program(op.ops)
 
 
 def program(ops: Sequence[Op]) -> list[tuple[Any, ...]]:
@@ -158,18 +165,40 @@ def program(ops: Sequence[Op]) -> list[tuple[Any, ...]]:
     return [code(op) for op in ops]
 
 
-_branches: dict[int, tuple[Sequence[Op], msgspec.Raw]] = {}
+class Branch:
+    """What hangs from an arrival, written, for the script to read only if it comes to that."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self.raw = raw(_whole.encode(program(ops)))
 
 
-def branch(ops: Sequence[Op]) -> msgspec.Raw:
-    """What hangs from an arrival. All members of a group have the very same, so that it is written once."""
+_whole = msgspec.msgpack.Encoder(enc_hook=lambda branch: branch.raw)
+_branches: dict[int, tuple[Sequence[Op], Branch]] = {}
+
+
+def branch(ops: Sequence[Op]) -> Branch:
+    """Write what hangs from an arrival. All members of a group have the very same, so that it is written once."""
     known = _branches.get(id(ops))
     if known is not None and known[0] is ops:
         return known[1]
     if len(_branches) > BRANCHES:
         _branches.clear()
-    _branches[id(ops)] = ops, msgspec.Raw(encode(program(ops)))
+    _branches[id(ops)] = ops, Branch(ops)
     return _branches[id(ops)][1]
+
+
+def batch(entries: Sequence[Coded]) -> tuple[bytes, bytes]:
+    """Entries, and the branches in them, which they name by their place: a branch travels once in a batch."""
+    places: dict[Branch, int] = {}
+    encoder = msgspec.msgpack.Encoder(enc_hook=lambda branch: places.setdefault(branch, len(places) + 1))
+    return encoder.encode(entries), encode([branch.raw for branch in places])
+
+
+def weigh(ops: Sequence[tuple[Any, ...]]) -> int:
+    """Count the messages that a program sends for certain: what else it does costs the server little."""
+    return sum(len(op[1]) if op[0] == PUBLISH else weigh(op[1]) for op in ops if op[0] in (PUBLISH, DO))
 
 
 def scope(flag: Flag) -> msgspec.Raw:
@@ -182,7 +211,7 @@ def letter(given: DeadLetter) -> tuple[str, str, msgspec.Raw]:
     return given.id, sortable(given.at), raw(pack(given))
 
 
-def entry(given: Entry) -> tuple[Any, ...]:
+def entry(given: Entry) -> Coded:
     """An entry as `settle.lua` has it."""
     receipt = "" if given.delivery is None else given.delivery.receipt
     owner = "" if given.settlement is None else given.settlement.release

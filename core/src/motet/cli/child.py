@@ -5,6 +5,7 @@ Its imports decide how fast a worker starts and how much memory it takes: no cli
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -92,6 +93,7 @@ async def serve(app: Motet, settings: dict[str, Any], ready: Callable[[], object
                 masked(app.url),
             )
             ready()
+            gc.freeze()  # what was imported stays: to look at it again and again takes a seventh of a drain
             await worker.serve()
     log.info("stopped pid=%d", os.getpid())
 

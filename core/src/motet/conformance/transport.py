@@ -333,7 +333,7 @@ class TransportContract(Contract):
         assert await stage.taken(stage.b, paused=True) == [":1", ":2"]
         assert [info.paused for info in await self._counted(stage)] == [True]
 
-    @proves("T17", repeats=False)
+    @proves("T17", repeats=False, patient=True)
     async def test_t17_move_brings_ready_messages_to_another_queue(self, stage: Stage) -> None:
         await stage.a.transport.publish([stage.parcel(":held")])
         await stage.take(stage.a)

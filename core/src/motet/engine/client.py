@@ -67,10 +67,12 @@ class Client:
             ResultTimeout: It is not, after `limit`.
             UnknownRun: The backend has never heard of the run; `known` says that this process submitted it.
         """
-        record = await self.decided(run, place)
-        if record is not None:
-            return record
-        if limit is not None and not limit:
+        once = limit is not None and not limit
+        if not known or once:  # whoever has just submitted the run would find nothing yet
+            record = await self.decided(run, place)
+            if record is not None:
+                return record
+        if limit is not None and once:
             raise ResultTimeout(run, limit)
         start = self.clock.monotonic()
         async with self.backend.signals.subscribe(run) as wakeups:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-import struct
 import time
+from binascii import b2a_base64
 from datetime import UTC, datetime
 from typing import Protocol
 
 import anyio
 
-from motet.identity import PAIRS, shorten
+from motet.identity import shorten
 
 __all__ = ["Clock", "Ids", "RandomIds", "Rng", "SystemClock", "SystemRng"]
 
@@ -69,14 +69,14 @@ class SystemClock:
             await event.wait()
 
 
-_seven = struct.Struct("7H").unpack
+LETTERS: bytes = bytes.maketrans(b"+/", b"mt")
 
 
 class RandomIds:
     """Ids of milliseconds and 83 random bits, much as in UUID version 7: 8 characters and 14.
 
-    Each pair of characters comes from 16 bits. That some are 6 % more likely costs a hundredth of a bit, and the way
-    by one large number took 3 us of the 13 that a call in bulk takes.
+    The 14 are base64 with two letters in place of its two signs, which are so twice as likely as the others: that
+    costs a sixteenth of a bit a character, and every way by division costs a call in bulk a tenth of its time.
     """
 
     def __init__(self) -> None:
@@ -88,8 +88,7 @@ class RandomIds:
         if known != milliseconds:
             prefix = shorten(milliseconds, 8)
             self._last = milliseconds, prefix
-        numbers: tuple[int, ...] = _seven(os.urandom(14))
-        return prefix + "".join([PAIRS[number % 3844] for number in numbers])
+        return prefix + b2a_base64(os.urandom(11))[:14].translate(LETTERS).decode()
 
 
 class SystemRng:

@@ -37,12 +37,20 @@ local function live(stored, time)
   return string.sub(stored, 10)
 end
 
+local lasting = {} -- hashes that this script has made sure of: members of a group write to the same ones
+
 -- A hash goes with the last of its fields.
 local function age(key, ttl)
   if ttl < 0 then
-    call('PERSIST', key)
-  elseif call('HLEN', key) == 1 then
+    if not lasting[key] then
+      call('PERSIST', key)
+      lasting[key] = true
+    end
+    return
+  end
+  if call('HLEN', key) == 1 then
     call('PEXPIRE', key, text(ttl))
+    lasting[key] = nil
   else
     local left = call('PTTL', key)
     if left >= 0 and left < ttl then
@@ -138,22 +146,34 @@ local function open(run, name, size, max_failed, fast)
   end
 end
 
--- Answer size, arrived, failed, max_failed, fast; nil when there is no barrier. Level-triggered: whether the slot had
--- arrived before makes no difference (C15).
+local barriers = {} -- those that this script has read: members of a group arrive many at a time
+
+local function barrier(key)
+  local known = barriers[key]
+  if not known then
+    local state = call('HMGET', key, 's', 'm', 'f', 'x')
+    if not state[1] then
+      return nil
+    end
+    known = { size = tonumber(state[1]), max_failed = tonumber(state[2]), fast = state[3] == '1', failed = tonumber(state[4]) }
+    known.arrived = call('HLEN', key) - 4
+    barriers[key] = known
+  end
+  return known
+end
+
+-- Answer the barrier; nil when there is none. Level-triggered: whether the slot had arrived before makes no difference
+-- (C15).
 local function arrive(run, name, slot, failed)
   local key = barrier_key(run, name)
-  local state = call('HMGET', key, 's', 'm', 'f', 'x')
-  if not state[1] then
-    return nil
-  end
-  local arrived, lost = call('HLEN', key) - 4, tonumber(state[4])
-  if call('HSETNX', key, text(slot), text(arrived)) == 1 then
-    arrived = arrived + 1
+  local level = barrier(key)
+  if level and call('HSETNX', key, text(slot), text(level.arrived)) == 1 then
+    level.arrived = level.arrived + 1
     if failed > 0 then
-      lost = call('HINCRBY', key, 'x', text(failed))
+      level.failed = call('HINCRBY', key, 'x', text(failed))
     end
   end
-  return { tonumber(state[1]), arrived, lost, tonumber(state[2]), state[3] == '1' }
+  return level
 end
 
 -- The log of cancelled scopes: a zset by number, whose members begin with the time.

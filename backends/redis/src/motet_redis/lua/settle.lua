@@ -1,5 +1,6 @@
--- Settle a batch. ARGV: producer, number of the batch, entries. Answers {index, what, ...} for each entry that is not
--- simply done.
+-- Settle a batch. ARGV: producer, number of the batch, entries, and the branches of their arrivals, which they name by
+-- place; those within a branch stand there themselves. One is unpacked only when it comes to that. Answers
+-- {index, what, ...} for each entry that is not simply done.
 --
 -- A batch that a client sends again because its reply was lost has its old number: then what it publishes without a
 -- delivery is out already, and a delivery that is gone was settled by it (H14).
@@ -10,7 +11,12 @@ local again = string.find(seen, ',' .. number .. ',', 1, true) ~= nil
 
 local ONCE, PUT, DROP, OPEN, ARRIVE, GUARD, RETRY, PUBLISH, FLAG, BURY, DO = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 local UP = -1
+local branches = cmsgpack.unpack(ARGV[4])
 local conflicts, submits
+
+local function branch(given)
+  return cmsgpack.unpack(type(given) == 'number' and branches[given] or given)
+end
 
 -- The same walk as `motet.program.walk` with `atomic`: a record that is there, and equal, ends its branch.
 local walk
@@ -30,11 +36,11 @@ walk = function(ops, up)
       if not level then
         return
       end
-      local broken = level[3] > level[4]
-      if level[2] >= level[1] then
-        walk(broken and op[7] or op[6], level[3])
-      elseif broken and level[5] then
-        walk(op[7], level[3])
+      local broken = level.failed > level.max_failed
+      if level.arrived >= level.size then
+        walk(branch(broken and op[7] or op[6]), level.failed)
+      elseif broken and level.fast then
+        walk(branch(op[7]), level.failed)
       end
     elseif kind == GUARD then
       for index = 2, #op, 2 do

@@ -1,9 +1,11 @@
--- Who waits for a run. ARGV: what, client, run. `waiters` says that anybody waits for anything.
-local key = NS .. 'w:' .. ARGV[3]
-if ARGV[1] == 'wait' then
-  call('SADD', key, ARGV[2])
-  call('PEXPIRE', key, 60000)
-  call('SET', NS .. 'waiters', '1', 'PX', 60000)
-else
-  call('SREM', key, ARGV[2])
+-- Who waits for runs. ARGV: what, client, runs. `waiters` says that anybody waits for anything.
+for index = 3, #ARGV do
+  local key = NS .. 'w:' .. ARGV[index]
+  if ARGV[1] == 'wait' then
+    call('SADD', key, ARGV[2])
+    call('PEXPIRE', key, 60000)
+    call('SET', NS .. 'waiters', '1', 'PX', 60000)
+  else
+    call('SREM', key, ARGV[2])
+  end
 end

@@ -67,7 +67,7 @@ end
 
 function ops.arrive(run, name, slot, failed)
   local level = arrive(run, name, slot, failed)
-  return level and { level[1], level[2], level[3], level[4], level[5] and 1 or 0 } or false
+  return level and { level.size, level.arrived, level.failed, level.max_failed, level.fast and 1 or 0 } or false
 end
 
 function ops.barriers(keys)

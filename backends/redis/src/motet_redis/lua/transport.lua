@@ -40,6 +40,7 @@ local function give_back(receipts, delay)
       end
     end
   end
+  flush()
 end
 
 function ops.release(delay, ...)
