@@ -75,6 +75,8 @@ class Chaos:
     copies: int = 0
     over: bool = False
     rng: random.Random = attrs.field(factory=lambda: random.Random(4))
+    frozen: float = 2 * LEASE
+    """Seconds that a worker stands still: until what it holds is others'."""
 
     # What is submitted, and how it is copied.
 
@@ -181,7 +183,7 @@ class Chaos:
         player = self.fleet.workers[slot]
         assert player is not None
         player.send(signal.SIGSTOP)
-        await anyio.sleep(2 * LEASE)  # the fault itself
+        await anyio.sleep(self.frozen)  # the fault itself
         player.send(signal.SIGCONT)
         self.woken[player.process.pid] = time.monotonic()
 
