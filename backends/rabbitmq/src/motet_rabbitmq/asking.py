@@ -55,8 +55,9 @@ class Asking:
         self._pending: dict[int, list[Waiting]] = {}
         self._numbers = itertools.count(1)
         self._token = secrets.token_hex(8)
-        self._lock = asyncio.Lock()
+        self._connecting: asyncio.Task[Channel] | None = None
         self._channel: Channel | None = None
+        self._ears: Channel | None = None
         self._inbox = ""
         self._made = False
         self._reader: asyncio.Task[None] | None = None
@@ -116,8 +117,12 @@ class Asking:
     async def _flush(self, shard: int) -> None:
         try:
             channel = await self.connected()
-        except MotetError as error:
-            fail(self._outbox.pop(shard, ()), error)
+        except BaseException as error:
+            # Whatever it is: what is left there would keep all that follows from being sent.
+            failure = error if isinstance(error, MotetError) else Lost(f"it could not be asked: {error!r}")
+            fail(self._outbox.pop(shard, ()), failure)
+            if failure is not error:
+                raise
             return
         calls = self._outbox.pop(shard, [])
         await asyncio.gather(*(self._request(channel, shard, part) for part in parts(calls)))
@@ -160,26 +165,39 @@ class Asking:
 
     async def connected(self) -> Channel:
         """Return the channel for publishing; make topology, inbox and bindings first where they are not there."""
-        async with self._lock:
-            self.check()
-            channel = self._channel
-            if channel is not None and channel.alive and self._made:
-                return channel
-            if not self._made:
-                await self._make()
-            generation = await self.link.connect()
-            self._inbox = f"{self.names.root}.reply.{self._token}.{generation}"
-            await self.link.topology.declare_queue(self._inbox, durable=False, exclusive=True, auto_delete=True)
-            for key in self.listeners:
-                await self.link.topology.bind(self._inbox, self.names.wake, key)
-            consumer = await (await self.link.channel()).consume(self._inbox, prefetch=65_535, no_ack=True)
-            if self._reader is not None:
-                self._reader.cancel()
-            self._reader = self.later(self._hear(consumer))
-            self._channel = channel = await self.link.channel(mode="confirm")
-            for key in list(self.listeners):
-                self._heard(key, b"")
+        self.check()
+        channel = self._channel
+        if channel is not None and channel.alive and self._made:
             return channel
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self.later(self._connect())
+        try:
+            # Whoever gives up must not leave half of it behind.
+            return await asyncio.shield(self._connecting)
+        except asyncio.CancelledError:
+            self.check()
+            raise
+
+    async def _connect(self) -> Channel:
+        if not self._made:
+            await self._make()
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._ears is not None:
+            await self._ears.close()  # what comes to the old inbox would be heard by nobody
+            self._miss("the channel was lost while an answer was on its way")
+        topology = self.link.topology
+        self._ears = await self.link.channel()
+        self._inbox = f"{self.names.root}.reply.{self._token}.{next(self._numbers)}"
+        await topology.declare_queue(self._inbox, durable=False, exclusive=True, auto_delete=True)
+        # Others begin and stop to listen meanwhile: who begins waits for this, and binds for itself.
+        await asyncio.gather(*(topology.bind(self._inbox, self.names.wake, key) for key in self.listeners))
+        consumer = await self._ears.consume(self._inbox, prefetch=65_535, no_ack=True)
+        self._reader = self.later(self._hear(consumer))
+        self._channel = channel = await self.link.channel(mode="confirm")
+        for key in list(self.listeners):
+            self._heard(key, b"")
+        return channel
 
     async def _make(self) -> None:
         names, topology = self.names, self.link.topology
@@ -202,13 +220,16 @@ class Asking:
                         if not waiting.answer.done():
                             waiting.answer.set_result(reply)
         except MotetError as error:
-            lost = Lost(f"the connection was lost while an answer was on its way: {error}")
-            pending, self._pending = self._pending, {}
-            for calls in pending.values():
-                fail(calls, lost)
+            self._miss(f"the connection was lost while an answer was on its way: {error}")
             self._channel = None
             if not self.closed:
                 self.later(self._come_back())
+
+    def _miss(self, why: str) -> None:
+        """No answer comes any more to what is under way."""
+        pending, self._pending = self._pending, {}
+        for calls in pending.values():
+            fail(calls, Lost(why))
 
     async def _come_back(self) -> None:
         """Listen again, for as long as it takes: waiters depend on it."""
