@@ -105,6 +105,7 @@ class ShardOwner:
         await self._tick()
         waiting: list[Delivery] = []
         while True:
+            hit("in_takeover")
             for place, delivery in enumerate(pending):
                 if self._replay(delivery, waiting):
                     waiting += pending[place:]
@@ -116,6 +117,7 @@ class ShardOwner:
             break
         self.machine.turn(self.clock())
         self.machine.taken_over(self.epoch)
+        hit("after_takeover")
         log.debug("%s: took over %d deltas, %d records wait", self.queue, len(self.ledger), len(waiting))
         while True:
             for start in range(0, max(1, len(waiting)), TOGETHER):
@@ -148,6 +150,7 @@ class ShardOwner:
         """Put the time into the log (C7)."""
         self.ticking = True
         await self.outside.publish([Frame(self.queue, pack(Tick(VERSION, self.epoch, self.clock())))])
+        hit("after_tick")
 
     def _replay(self, delivery: Delivery, waiting: list[Delivery]) -> bool:
         """Take one record of before our time; say whether it is our own mark, which comes after all of them."""
@@ -265,6 +268,7 @@ class ShardOwner:
             return
         tags, names = self.ledger.fold(max(1, len(self.ledger) // 2))
         state = self.machine.state
+        hit("before_compact")
         await self.records.commit([self._delta(part) for part in parts(map(state.change, names))], tags)
 
 

@@ -142,6 +142,7 @@ class RabbitTransport:
 
     async def _claimed(self, taken: Sequence[Taken]) -> list[Delivery]:
         """Claim what was taken; whoever is cancelled meanwhile gives it back (T5)."""
+        hit("before_claim")
         opening = self.asking.later(self.holdings.open(taken))
         try:
             found: list[Delivery] = await asyncio.shield(opening)
