@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import msgspec
 
-from motet.failpoints import hit
+from motet.failpoints import hit, register
 from motet_rabbitmq.channel import Channel
 from motet_rabbitmq.consumer import Consumer
 from motet_rabbitmq.errors import Nacked, Unroutable
@@ -27,9 +27,17 @@ from motet_rabbitmq.names import LANE, Names
 from motet_rabbitmq.state import Change
 from motet_rabbitmq.wire import VERSION, Delta, Replies, Reply, Request, Status, Tick, pack, read_record
 
-__all__ = ["OutOfOrder", "ShardOwner", "TooNew"]
+__all__ = ["FAILPOINTS", "OutOfOrder", "ShardOwner", "TooNew"]
 
 log = logging.getLogger("motet.rabbitmq")
+
+FAILPOINTS = register(
+    {
+        "before_outputs": "an owner has carried records out in memory; nothing has left it",
+        "after_outputs": "what records led to is published; the shard does not know it",
+        "after_commit": "deltas stand in the place of the records; nobody has been answered",
+    }
+)
 
 PREFETCH = 20_000
 """Unacknowledged records of a shard. 0 would mean 2,000 and then silence, and 65,535 is the most (C4)."""

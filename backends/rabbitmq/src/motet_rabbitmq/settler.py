@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from motet.engine.ordered import OrderedSettler
 from motet.engine.wellformed import check_program
 from motet.errors import MotetError, UsageError
-from motet.failpoints import hit
+from motet.failpoints import hit, register
 from motet.ports import Entry, Reply, Settler
 from motet.program import Arrive, Conflict, Do, Drop, Guard, Once, Op, Open, Publish, Put, Retry
 from motet_rabbitmq import ops
@@ -22,6 +22,8 @@ from motet_rabbitmq.timers import RabbitTimers
 from motet_rabbitmq.transport import RabbitTransport
 
 __all__ = ["RabbitSettler"]
+
+register({"after_settle": "every shard has answered for a batch, and its lanes are acknowledged"})
 
 TOGETHER = 100
 """Entries of one call to a shard."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
 from motet.errors import Unavailable, UsageError
-from motet.failpoints import hit
+from motet.failpoints import hit, register
 from motet.message import Key, Parcel
 from motet.options import Lane
 from motet.ports import Admission, Delivery, QueueInfo, Transport
@@ -27,6 +27,8 @@ from motet_rabbitmq.roll import Roll
 from motet_rabbitmq.runs import Runs
 
 __all__ = ["RabbitTransport"]
+
+register({"after_fetch": "messages are taken and claimed; whoever asked for them has not heard of it"})
 
 T = TypeVar("T")
 CHUNK = 128 * 1024
