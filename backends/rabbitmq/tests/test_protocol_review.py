@@ -24,13 +24,14 @@ from motet.options import Lane
 from motet.outcome import ErrorInfo
 from motet.ports import Busy, Delivery, Entry, Filter, Grant, Lock, Settings
 from motet.program import Arrive, Once, Op, Open, Publish, Put
-from motet_rabbitmq import RabbitBackend, owner, wire
+from motet_rabbitmq import RabbitBackend, ops, owner, wire
 from motet_rabbitmq import open as open_rabbitmq
 from motet_rabbitmq.errors import Foreign
 from motet_rabbitmq.frames import Frame
 from motet_rabbitmq.location import locate
 from motet_rabbitmq.machine import CONTROL
 from motet_rabbitmq.owner import ShardOwner
+from motet_rabbitmq.runs import Runs
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 LANE = Lane("mail", "small", 1)
@@ -236,6 +237,24 @@ async def test_c7_an_owner_that_lost_its_shard_without_knowing_it_grants_nothing
     assert closed
     assert [type(answer) for answer in answers] == [Grant, Busy]
     assert [(each.owner, each.fence) for each in await backend.locks.held("")] == [("one", 1)]
+
+
+async def test_c4_a_new_owner_reads_past_what_waits_without_changing_its_order(
+    url: str, settings: Settings, backend: RabbitBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await backend.store.put([Put(Key("a", "v"), b"before")])
+    await backend.owners.close()
+    monkeypatch.setattr(owner, "ROTATE", 5)
+    puts = [
+        wire.Asked(Runs.put.name, wire.pack(([ops.put(Put(Key("a", "v"), str(number).encode()))],)))
+        for number in range(50)
+    ]
+    channel = await backend.asking.connected()
+    for each in puts:
+        await channel.publish([Frame(backend.asking.names.shard(0), wire.pack_request([each]))])
+
+    async with open_rabbitmq(url, settings) as other:
+        assert await other.store.get([Key("a", "v")]) == [b"49"]
 
 
 async def test_c8_an_owner_leaves_a_shard_that_speaks_a_later_version(backend: RabbitBackend) -> None:
