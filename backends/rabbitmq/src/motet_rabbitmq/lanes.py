@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 
 from motet.errors import MotetError, Unavailable
 from motet.options import Lane
@@ -129,34 +130,21 @@ class Lanes:
         taken: list[Taken] = []
         try:
             await channel.prefetch(min(limit, MOST))
-            made = asyncio.gather(*(channel.consume(self.names.lane(lane)) for lane in lanes), return_exceptions=True)
-            try:
-                answers = await asyncio.shield(made)
-            except asyncio.CancelledError:
-                answers = await made
-                raise
-            finally:
-                if made.done() and not made.cancelled():
-                    answers = made.result()
-                    consumers = {
-                        lane: each for lane, each in zip(lanes, answers, strict=True) if isinstance(each, Consumer)
-                    }
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
-            waits = [asyncio.create_task(_ready(consumer)) for consumer in consumers.values()]
-            waits.append(asyncio.create_task(_stirred(stirred)))
-            try:
-                await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
-                await asyncio.gather(*waits, return_exceptions=True)
+            await self._consume(channel, lanes, consumers)
+            await _first([*map(_ready, consumers.values()), stirred.wait()], seconds)
         except Missing:
-            self._known.clear()
+            self._known.clear()  # somebody has deleted a queue
         finally:
             taken = await self._stop(channel, consumers, limit)
         return taken
+
+    async def _consume(self, channel: Channel, lanes: Sequence[Lane], consumers: dict[Lane, Consumer]) -> None:
+        async def consume(lane: Lane) -> None:
+            consumers[lane] = await channel.consume(self.names.lane(lane))
+
+        for answer in await asyncio.gather(*map(consume, lanes), return_exceptions=True):
+            if answer is not None:
+                raise answer
 
     async def _stop(self, channel: Channel, consumers: dict[Lane, Consumer], limit: int) -> list[Taken]:
         """End consumers; return what came, in the order of the lanes, and give back what is too much."""
@@ -196,5 +184,12 @@ async def _ready(consumer: Consumer) -> None:
     consumer.come[:0] = found
 
 
-async def _stirred(event: asyncio.Event) -> None:
-    await event.wait()
+async def _first(waits: Sequence[Coroutine[Any, Any, object]], seconds: float) -> None:
+    """Wait until one of these is done, at most so many seconds."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

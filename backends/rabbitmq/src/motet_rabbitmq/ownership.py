@@ -106,15 +106,22 @@ class Ownership:
         try:
             await self._look_around(link)
         finally:
-            self._leaving = True
-            for owner in self._owners.values():
-                owner.leave()
-            tasks[-1].cancel()
-            await asyncio.wait(tasks, timeout=LEAVE)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await link.close()
+            leaving = asyncio.create_task(self._leave(link, tasks))
+            while not leaving.done():  # a client that closes while its guest leaves cancels what is ending already
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(leaving)
+
+    async def _leave(self, link: Link, tasks: list[asyncio.Task[None]]) -> None:
+        """Give up all shards, and hang up."""
+        self._leaving = True
+        for owner in self._owners.values():
+            owner.leave()
+        tasks[-1].cancel()
+        await asyncio.wait(tasks, timeout=LEAVE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await link.close()
 
     async def _own(self, link: Link, index: int) -> None:
         """Own one shard, again and again: whatever goes wrong closes its channel, and others may come first."""
