@@ -25,7 +25,7 @@ import anyio
 import anyio.to_thread
 import attrs
 from checker import Violation, check, doubled, executions, lost, nodes
-from fleet import Fleet
+from fleet import Fleet, Player
 from history import History, Outcome, Run, Shape, State, Step, read
 from mixture import LEASE, Piece, app, called, member, total
 
@@ -164,9 +164,7 @@ class Chaos:
             await anyio.sleep(EVERY)
             if self.killed < self.worker_kills:
                 slot = self.rng.randrange(len(self.fleet.workers))
-                player = self.fleet.workers[slot]
-                assert player is not None
-                while not self.holds(player.process.pid) and not self.over:
+                while not self.holds((player := self.worker(slot)).process.pid) and not self.over:
                     await anyio.sleep(0.001)
                 player.send(signal.SIGKILL)
                 player.process.wait()
@@ -178,10 +176,14 @@ class Chaos:
                 await anyio.to_thread.run_sync(self.server.restart)
                 self.server_killed += 1
 
+    def worker(self, slot: int) -> Player:
+        """The worker there; as a supervisor would, start one where it has ended, for it found no server."""
+        player = self.fleet.workers[slot]
+        return self.fleet.work(slot) if player is None or player.gone else player
+
     async def freeze(self, slot: int) -> None:
         """Let a worker stand still until what it holds is others'; it settles late, and goes on."""
-        player = self.fleet.workers[slot]
-        assert player is not None
+        player = self.worker(slot)
         player.send(signal.SIGSTOP)
         await anyio.sleep(self.frozen)  # the fault itself
         player.send(signal.SIGCONT)

@@ -171,6 +171,12 @@ class RabbitServer(Guarded, RunningServer):
                 raise ServerFailed(f"{error}{said}") from error
             raise
 
+    def clear(self) -> None:
+        """Empty it: everything is of the one vhost, which is made anew."""
+        self.control("delete_vhost", "/")
+        self.control("add_vhost", "/")
+        self.control("set_permissions", "guest", ".*", ".*", ".*")
+
     def invocation(self, arguments: Sequence[str]) -> list[str]:
         return [*self.entrance, "/bin/sh", "-c", BEGIN, "begin", self.tool("epmd"), self.program, *arguments]
 
