@@ -134,15 +134,21 @@ class Phase:
         """Say how a run ended; None when it has not."""
         state: State = "ok"
         value = None
-        try:
-            value = await app.handle(root).result(limit)
-        except TaskFailed:
-            state = "failed"
-        except TaskCancelled:
-            state = "cancelled"
-        except ResultTimeout:
-            return None
-        return Outcome(root, root, state, value)
+        give_up = time.monotonic() + limit
+        while True:
+            try:
+                value = await app.handle(root).result(max(0, give_up - time.monotonic()))
+            except TaskFailed:
+                state = "failed"
+            except TaskCancelled:
+                state = "cancelled"
+            except ResultTimeout:
+                return None
+            except Unavailable:  # its shard changes hands
+                if time.monotonic() > give_up + self.patience:
+                    raise
+                continue
+            return Outcome(root, root, state, value)
 
     # Kills.
 

@@ -16,8 +16,9 @@ from motet_rabbitmq.consumer import Consumer
 from motet_rabbitmq.errors import BackendFull, Lost, Nacked
 from motet_rabbitmq.frames import Frame
 from motet_rabbitmq.link import Link
-from motet_rabbitmq.names import LANE, SHARD, Names
+from motet_rabbitmq.names import ENDED, LANE, SHARD, Names, ended
 from motet_rabbitmq.ownership import Ownership
+from motet_rabbitmq.roll import read_names
 from motet_rabbitmq.wire import Asked, Reply, Status, pack, pack_request, read_replies
 
 __all__ = ["Asking"]
@@ -28,6 +29,8 @@ R = TypeVar("R")
 LOOK = 0.2
 """Seconds without an answer after which one looks whether anybody owns the shard."""
 AGAIN = 0.05
+LINGER = 5.0
+"""Seconds for which a key stays bound by which nobody listens."""
 REQUEST_MOST = 256 * 1024
 
 
@@ -51,6 +54,8 @@ class Asking:
         self.timeout = timeout
         self.closed = False
         self.listeners: dict[str, dict[Callable[[bytes], None], None]] = {}
+        self._bound: dict[str, asyncio.Task[None]] = {}
+        self._lingering: set[str] = set()
         self._outbox: dict[int, list[Waiting]] = {}
         self._pending: dict[int, list[Waiting]] = {}
         self._numbers = itertools.count(1)
@@ -191,7 +196,8 @@ class Asking:
         self._inbox = f"{self.names.root}.reply.{self._token}.{next(self._numbers)}"
         await topology.declare_queue(self._inbox, durable=False, exclusive=True, auto_delete=True)
         # Others begin and stop to listen meanwhile: who begins waits for this, and binds for itself.
-        await asyncio.gather(*(topology.bind(self._inbox, self.names.wake, key) for key in self.listeners))
+        self._bound = {key: self._bind(key) for key in set(map(self.names.key, self.listeners))}
+        await asyncio.gather(*self._bound.values())
         consumer = await self._ears.consume(self._inbox, prefetch=65_535, no_ack=True)
         self._reader = self.later(self._hear(consumer))
         self._channel = channel = await self.link.channel(mode="confirm")
@@ -213,7 +219,7 @@ class Asking:
             while True:
                 for delivery in await consumer.batch():
                     if delivery.exchange:
-                        self._heard(delivery.routing_key, delivery.body)
+                        self._told(delivery.routing_key, delivery.body)
                         continue
                     replies = read_replies(delivery.body)
                     for waiting, reply in zip(self._pending.pop(replies.number, ()), replies.replies, strict=False):
@@ -243,31 +249,50 @@ class Asking:
 
     # Listening.
 
-    async def listen(self, key: str, heard: Callable[[bytes], None]) -> None:
-        """Have a function called with what is told under a key, and with nothing after a gap."""
+    async def listen(self, topic: str, heard: Callable[[bytes], None]) -> None:
+        """Have a function called with what is told of a notice, or of a run's end; and with nothing after a gap."""
         self.check()
-        first = key not in self.listeners
-        self.listeners.setdefault(key, {})[heard] = None
+        self.listeners.setdefault(topic, {})[heard] = None
         await self.connected()
-        if first:
-            await self.link.topology.bind(self._inbox, self.names.wake, key)
+        key = self.names.key(topic)
+        if key not in self._bound:
+            self._bound[key] = self._bind(key)
+        try:
+            await asyncio.shield(self._bound[key])  # also where another asked for it: it may not be done yet
+        except MotetError:
+            self._bound.pop(key, None)
+            raise
 
-    def forget(self, key: str, heard: Callable[[bytes], None]) -> None:
+    def _bind(self, key: str) -> asyncio.Task[None]:
+        return self.later(self.link.topology.bind(self._inbox, self.names.wake, key))
+
+    def forget(self, topic: str, heard: Callable[[bytes], None]) -> None:
         """Undo `listen`."""
-        of_key = self.listeners.get(key, {})
-        of_key.pop(heard, None)
-        if not of_key and self.listeners.pop(key, None) is not None and not self.closed:
-            self.later(self._unbind(key))
+        of_topic = self.listeners.get(topic, {})
+        of_topic.pop(heard, None)
+        if not of_topic and self.listeners.pop(topic, None) is not None and not self.closed:
+            key = self.names.key(topic)
+            if key not in self._lingering:
+                self._lingering.add(key)
+                self.later(self._unbind(key))
 
     async def _unbind(self, key: str) -> None:
-        with suppress(MotetError):
-            if key not in self.listeners:
+        """Listen no more by a key, unless somebody comes soon; to bind for every call costs more than to hear."""
+        await asyncio.sleep(LINGER)
+        self._lingering.discard(key)
+        if key not in map(self.names.key, self.listeners) and self._bound.pop(key, None) is not None:
+            with suppress(MotetError):
                 await self.link.topology.unbind(self._inbox, self.names.wake, key)
-            if key in self.listeners:
-                await self.link.topology.bind(self._inbox, self.names.wake, key)
 
-    def _heard(self, key: str, body: bytes) -> None:
-        for heard in list(self.listeners.get(key, ())):
+    def _told(self, key: str, body: bytes) -> None:
+        if key.startswith(ENDED):
+            for run in read_names(body):
+                self._heard(ended(run), b"")
+        else:
+            self._heard(key, body)
+
+    def _heard(self, topic: str, body: bytes) -> None:
+        for heard in list(self.listeners.get(topic, ())):
             heard(body)
 
     def later(self, work: Any) -> asyncio.Task[Any]:

@@ -55,11 +55,16 @@ class Holding(msgspec.Struct, gc=False):
     def held(self, *, body: bool = False) -> Held:
         return Held(self.message.id, self.claim, self.taken.lane, self.message.body if body else b"")
 
-    def drop(self) -> None:
-        """Have the broker forget it."""
-        if not self.kept:
-            with suppress(MotetError):
-                self.taken.channel.ack([self.taken.delivery.tag])
+
+def drop(holdings: Iterable[Holding]) -> None:
+    """Have the broker forget messages."""
+    tags: dict[Channel, list[int]] = {}
+    for holding in holdings:
+        if not holding.kept:
+            tags.setdefault(holding.taken.channel, []).append(holding.taken.delivery.tag)
+    for channel, of_channel in tags.items():
+        with suppress(MotetError):
+            channel.ack(of_channel)
 
 
 class Holdings:
@@ -130,32 +135,52 @@ class Holdings:
 
     async def forget(self, found: Sequence[tuple[str, Holding]]) -> None:
         """Acknowledge: in the registers first, then in the lanes."""
-        by_shard: dict[int, list[Held]] = {}
-        for _, holding in found:
-            if holding.message.shard != FOREIGN:
-                by_shard.setdefault(holding.message.shard, []).append(holding.held())
-        await asyncio.gather(*(self.asking.ask(shard, Letters.forget, held) for shard, held in by_shard.items()))
-        self.dropped(found)
+        while found:
+            claims = [(receipt, holding, holding.claim) for receipt, holding in found]
+            by_shard: dict[int, list[Held]] = {}
+            for _, holding in found:
+                if holding.message.shard != FOREIGN:
+                    by_shard.setdefault(holding.message.shard, []).append(holding.held())
+            await asyncio.gather(*(self.asking.ask(shard, Letters.forget, held) for shard, held in by_shard.items()))
+            found = self.dropped(claims)
 
-    def dropped(self, found: Sequence[tuple[str, Holding]]) -> None:
-        """The registers know already: acknowledge in the lanes."""
-        for receipt, holding in found:
-            holding.drop()
+    def dropped(self, claims: Sequence[tuple[str, Holding, int]]) -> list[tuple[str, Holding]]:
+        """The registers know that of these claims: acknowledge in the lanes; return what was claimed anew meanwhile.
+
+        While a register is told of a claim, its message may come back over another channel, under another claim.
+        """
+        found = [(receipt, holding) for receipt, holding, claim in claims if holding.claim == claim]
+        drop(holding for _, holding in found)
+        for receipt, _ in found:
             self.let_go(receipt)
+        return [(receipt, holding) for receipt, holding, claim in claims if holding.claim != claim]
 
     async def give_back(self, found: Sequence[tuple[str, Holding]], delay: timedelta) -> None:
-        """Queue or park what is registered, uncharged, then drop what the lanes had."""
-        by_shard: dict[int, list[Held]] = {}
+        """Queue or park what is registered, uncharged, then drop what the lanes had.
+
+        Raises:
+            Unavailable: A register does not answer; the messages go back as they are, and are charged.
+        """
+        while found:
+            claims = [(receipt, holding, holding.claim) for receipt, holding in found]
+            by_shard: dict[int, list[Held]] = {}
+            for _, holding in found:
+                if holding.message.shard != FOREIGN:
+                    by_shard.setdefault(holding.message.shard, []).append(holding.held(body=True))
+            calls = (self.asking.ask(shard, Letters.give_back, held, delay) for shard, held in by_shard.items())
+            try:
+                await asyncio.gather(*calls)
+            except MotetError:
+                self._abandon(found)
+                raise
+            self._abandon([each for each in found if each[1].message.shard == FOREIGN])
+            found = self.dropped([each for each in claims if each[1].message.shard != FOREIGN])
+
+    def _abandon(self, found: Iterable[tuple[str, Holding]]) -> None:
+        """Let the broker have messages again, and go on with them no more when they come."""
         for receipt, holding in found:
-            if holding.message.shard == FOREIGN:
-                holding.taken.give_back()
-                self.let_go(receipt)
-            else:
-                by_shard.setdefault(holding.message.shard, []).append(holding.held(body=True))
-        await asyncio.gather(
-            *(self.asking.ask(shard, Letters.give_back, held, delay) for shard, held in by_shard.items())
-        )
-        self.dropped(found)
+            holding.taken.give_back()
+            self.let_go(receipt)
 
     async def keep(self, age: float, lease: timedelta) -> None:
         """Have the registers keep what is held for so long, and go on keeping what they keep (H9).
@@ -171,17 +196,17 @@ class Holdings:
         for shard, receipts in by_shard.items():
             asked = [self.held[receipt].held(body=not self.held[receipt].kept) for receipt in receipts]
             answers = await self.asking.ask(shard, Letters.keep, asked, lease)
-            for receipt, kept in zip(receipts, answers, strict=True):
-                self._kept(receipt, kept)
+            for receipt, held, kept in zip(receipts, asked, answers, strict=True):
+                self._kept(receipt, held.claim, kept)
 
-    def _kept(self, receipt: str, kept: bool) -> None:
+    def _kept(self, receipt: str, claim: int, kept: bool) -> None:
         holding = self.held.get(receipt)
-        if holding is None:
+        if holding is None or holding.claim != claim:
             return
         if not kept:
             self.let_go(receipt)  # somebody else has it by now
             return
-        holding.drop()
+        drop([holding])
         holding.kept, holding.since = True, asyncio.get_running_loop().time()
 
 

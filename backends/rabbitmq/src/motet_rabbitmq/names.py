@@ -9,12 +9,20 @@ from typing import Any
 from motet.options import Lane
 from motet_rabbitmq.machine import CONTROL, Layout
 
-__all__ = ["LANE", "SHARD", "Names"]
+__all__ = ["ENDED", "LANE", "SHARD", "Names", "ended"]
 
 NEVER = 2_000_000_000
 """A delivery limit that nothing reaches: -1 drops at the first redelivery on 3.10, and leaving it out drops on 4.0."""
 LANE: Mapping[str, Any] = MappingProxyType({"x-queue-type": "quorum", "x-delivery-limit": NEVER})
 SHARD: Mapping[str, Any] = MappingProxyType({**LANE, "x-single-active-consumer": True})
+
+ENDED = "ended."
+"""What the keys begin with by which shards tell of runs that have ended, many at a time."""
+
+
+def ended(run: str) -> str:
+    """The topic of a run's end."""
+    return f"{ENDED}{run}"
 
 
 class Names:
@@ -30,6 +38,10 @@ class Names:
 
     def shard(self, index: int) -> str:
         return f"{self.root}.control" if index == CONTROL else f"{self.root}.shard.{index}"
+
+    def key(self, topic: str) -> str:
+        """By which key one is told of a topic: a notice, or the end of a run."""
+        return f"{ENDED}{self.layout.of(topic.removeprefix(ENDED))}" if topic.startswith(ENDED) else topic
 
     @property
     def owners(self) -> str:

@@ -23,7 +23,7 @@ from motet_rabbitmq.frames import Delivery, Frame
 from motet_rabbitmq.ledger import Ledger
 from motet_rabbitmq.link import Link
 from motet_rabbitmq.machine import Machine
-from motet_rabbitmq.names import LANE, Names
+from motet_rabbitmq.names import LANE, Names, ended
 from motet_rabbitmq.state import Change
 from motet_rabbitmq.wire import VERSION, Delta, Replies, Reply, Request, Status, Tick, pack, read_record
 
@@ -207,7 +207,11 @@ class ShardOwner:
         await self._commit(tags)
         state = self.machine.state
         told = [passing(name, body, self.names.wake) for name, body in state.notices.items()]
-        told += [passing(run, b"", self.names.wake) for run in state.wakes]
+        # A run that another shard has decided is told of by the key of its own shard.
+        keys: dict[str, list[str]] = {}
+        for run in state.wakes:
+            keys.setdefault(self.names.key(ended(run)), []).append(run)
+        told += [passing(key, pack(runs), self.names.wake) for key, runs in keys.items()]
         state.wakes.clear()
         state.notices.clear()
         if told or answers:

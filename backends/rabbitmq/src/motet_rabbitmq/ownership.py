@@ -7,6 +7,7 @@ when it must ask a shard that nobody owns, and leaves as soon as somebody works,
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import math
 import random
@@ -85,7 +86,8 @@ class Ownership:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(self._serve())
         except asyncio.CancelledError:
             return
         except Exception:
@@ -172,3 +174,12 @@ class Ownership:
         if self._unfair >= UNFAIR:
             self._unfair = 0
             dice.choice(active).leave()
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it is installed."""
+    try:
+        made: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    except ImportError:
+        return None
+    return made

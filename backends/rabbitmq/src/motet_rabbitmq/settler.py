@@ -135,6 +135,7 @@ class RabbitSettler:
             )
             for job in jobs
         ]
+        claims = [0 if job.holding is None else job.holding.claim for job in jobs]
         answers = await self.asking.ask(shard, Machine.settle_all, asked)
         for job, conflicts in zip(jobs, answers, strict=True):
             job.reply = Reply(tuple(Conflict(key, stored) for key, stored in conflicts))
@@ -144,11 +145,14 @@ class RabbitSettler:
             await self.locks.release(owner)
         hit("before_ack")
         later = [(job.receipt, job.holding) for job in done if job.holding is not None and job.after]
+        told = [
+            (job.receipt, job.holding, claim)
+            for job, claim in zip(jobs, claims, strict=True)
+            if job.holding is not None and not job.after and not job.reply.conflicts
+        ]
+        later += self.transport.holdings.dropped(told)
         if later:
             await self.transport.holdings.forget(later)
-        self.transport.holdings.dropped(
-            [(job.receipt, job.holding) for job in done if job.holding is not None and not job.after]
-        )
         hit("after_ack")
 
 

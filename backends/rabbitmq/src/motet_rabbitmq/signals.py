@@ -1,4 +1,4 @@
-"""Port N on RabbitMQ: whoever waits for a run binds its inbox to the run's name."""
+"""Port N on RabbitMQ: whoever waits for a run is told of all that end in its shard."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from motet.ports import Signals
 from motet_rabbitmq.asking import Asking
+from motet_rabbitmq.names import ended
 
 __all__ = ["RabbitSignals", "RabbitWakeups"]
 
@@ -23,10 +24,10 @@ class RabbitSignals:
     async def subscribe(self, run: str) -> AsyncGenerator[RabbitWakeups, None]:
         wakeups = RabbitWakeups(self.asking)
         try:
-            await self.asking.listen(run, wakeups.heard)
+            await self.asking.listen(ended(run), wakeups.heard)
             yield wakeups
         finally:
-            self.asking.forget(run, wakeups.heard)
+            self.asking.forget(ended(run), wakeups.heard)
 
 
 class RabbitWakeups:

@@ -16,7 +16,7 @@ from motet.options import Lane
 from motet.ports import Admission, Delivery, QueueInfo, Transport
 from motet_rabbitmq import ops
 from motet_rabbitmq.asking import Asking
-from motet_rabbitmq.holding import FOREIGN, Holding, Holdings, Taken, message_of
+from motet_rabbitmq.holding import FOREIGN, Holdings, Taken, message_of
 from motet_rabbitmq.keys import Keys, WireAdmission
 from motet_rabbitmq.lanes import Lanes
 from motet_rabbitmq.letters import Letters, run_of
@@ -193,10 +193,17 @@ class RabbitTransport:
         found = self.holdings.find([delivery])
         if not found:
             return 0
-        holding: Holding = found[0][1]
+        receipt, holding = found[0]
         if holding.message.shard == FOREIGN:
             return 1
-        return await self.asking.ask(holding.message.shard, Letters.strike, holding.held())
+        while True:
+            held = holding.held()
+            strikes = await self.asking.ask(holding.message.shard, Letters.strike, held)
+            if strikes or holding.claim == held.claim:
+                break
+        if not strikes:
+            self.holdings.let_go(receipt)  # it is another's, and if it comes here again, it is to run
+        return strikes
 
     # Looking.
 
