@@ -69,7 +69,7 @@ def compare(broker: Broker, options: argparse.Namespace, size: Size) -> comparis
     names = [name for name in broker.sections if name in (options.sections or broker.sections)]
     known = {peer.name: peer for peer in broker.peers} if options.peers else {}
     only = [name for name in options.only.split(",") if name] or list(known)
-    peers = [MOTET, *(known[name] for name in only if name in known)]
+    peers = [broker.ours, *(known[name] for name in only if name in known)]
     if not names:
         return None
     try:

@@ -74,6 +74,8 @@ class Chaos:
     woken: dict[int, float] = attrs.field(factory=dict[int, float])
     copies: int = 0
     over: bool = False
+    left: str = ""
+    """What nobody works off, in the end."""
     rng: random.Random = attrs.field(factory=lambda: random.Random(4))
     frozen: float = 2 * LEASE
     """Seconds that a worker stands still: until what it holds is others'."""
@@ -214,10 +216,16 @@ class Chaos:
     # The end.
 
     async def drain(self) -> None:
-        """Wait until nothing moves."""
-        with anyio.fail_after(PATIENCE):
-            while any(info.ready or info.held for info in await app.backend.transport.queues()):
+        """Wait until nothing moves; note what is left."""
+        with anyio.move_on_after(PATIENCE) as scope:
+            while any(info.ready or info.held for info in await self.insist(app.backend.transport.queues)):
                 await anyio.sleep(0.05)
+        if scope.cancelled_caught:
+            runs = list(self.runs)
+            places = await self.insist(partial(app.backend.transport.find, runs))
+            held = [f"{place} {run}" for run, place in zip(runs, places, strict=True) if place]
+            infos = [info for info in await self.insist(app.backend.transport.queues) if info.ready or info.held]
+            self.left = f"something is left: {infos} {held[:20]}"
 
     def history(self) -> History:
         # A server that dies takes the answers of all workers with it: each may run what it holds again.
@@ -251,6 +259,7 @@ def tell(chaos: Chaos, began: float) -> None:
     """Judge, say what came out, and end with the exit code that it deserves."""
     history = chaos.history()
     violations: list[Violation] = check(history)
+    violations += [Violation("I8", "", chaos.left)] if chaos.left else []
     print(f"{nodes(history):,} bodies in {len(chaos.runs):,} runs")
     print(f"{chaos.killed} workers killed while they held work, {len(chaos.woken)} frozen past their leases")
     print(f"{chaos.server_killed} servers killed, {chaos.copies:,} messages copied, {history.losses} leases lost")

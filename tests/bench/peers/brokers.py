@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nats_server import NatsServer
@@ -99,4 +99,5 @@ RABBITMQ = Broker(
     stages=("drains", "results", "enqueues", "latencies", "sleeps"),
     against={},
     kept="queues on disk, quorum queues where the library can use them",
+    ours=replace(MOTET, tasks=30_000),
 )
