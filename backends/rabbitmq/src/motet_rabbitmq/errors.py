@@ -73,10 +73,11 @@ class Locked(Rejected):
     """Raised when a queue belongs to another connection alone (405, 403)."""
 
 
-class Unroutable(Rejected):
+class Unroutable(Unavailable):
     """Raised when a mandatory message had no queue to go to; `keys` are (exchange, routing key) of what came back.
 
-    The other messages of the same publish are stored. Declare the target, and publish again.
+    The other messages of the same publish are stored. Declare the target, and publish again; a stream is unroutable for
+    a moment after a restart of the broker too.
     """
 
     def __init__(self, keys: tuple[tuple[str, str], ...]) -> None:
