@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,6 +24,7 @@ __all__ = ["Asking"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 LOOK = 0.2
 """Seconds without an answer after which one looks whether anybody owns the shard."""
@@ -57,6 +58,7 @@ class Asking:
         self._token = secrets.token_hex(8)
         self._lock = asyncio.Lock()
         self._channel: Channel | None = None
+        self._listening: Channel | None = None
         self._inbox = ""
         self._made = False
         self._reader: asyncio.Task[None] | None = None
@@ -82,13 +84,16 @@ class Asking:
         asked = Asked(method.name, pack((*args, *kwargs.values())))
         self.owners.needed = asyncio.get_running_loop().time()
         waiting = self._send(shard, asked)  # first, so that calls keep their order
-        try:
-            async with asyncio.timeout(self.timeout):
-                await self._see_to(shard)
-                while not (await asyncio.wait([waiting.answer], timeout=LOOK))[0]:
-                    await self._see_to(shard)
-        except TimeoutError as error:
-            raise Unavailable(f"nobody answered for {self.names.shard(shard)} within {self.timeout:g} s") from error
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self.timeout
+        while not waiting.answer.done():
+            left = give_up - loop.time()
+            if left <= 0:
+                raise Unavailable(f"nobody answered for {self.names.shard(shard)} within {self.timeout:g} s")
+            looking = [] if self.owners.running else [self.later(self._see_to(shard))]
+            await asyncio.wait([waiting.answer, *looking], timeout=min(LOOK, left), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.answer.done():
+                await asyncio.wait([waiting.answer], timeout=min(LOOK, left))
         answer: R = self._read(method, waiting.answer.result())
         return answer
 
@@ -167,19 +172,39 @@ class Asking:
                 return channel
             if not self._made:
                 await self._make()
-            generation = await self.link.connect()
-            self._inbox = f"{self.names.root}.reply.{self._token}.{generation}"
-            await self.link.topology.declare_queue(self._inbox, durable=False, exclusive=True, auto_delete=True)
-            for key in self.listeners:
-                await self.link.topology.bind(self._inbox, self.names.wake, key)
-            consumer = await (await self.link.channel()).consume(self._inbox, prefetch=65_535, no_ack=True)
-            if self._reader is not None:
-                self._reader.cancel()
-            self._reader = self.later(self._hear(consumer))
+            await self._open_inbox()
             self._channel = channel = await self.link.channel(mode="confirm")
-            for key in list(self.listeners):
-                self._heard(key, b"")
             return channel
+
+    async def _open_inbox(self) -> None:
+        """See to it that answers, wakes and notices come; whoever listens looks again after a gap."""
+        generation = await self.link.connect()
+        if self._listening is not None and self._listening.alive and self._listening.generation == generation:
+            return
+        self._inbox = f"{self.names.root}.reply.{self._token}.{generation}"
+        await self.link.topology.declare_queue(self._inbox, durable=False, exclusive=True, auto_delete=True)
+        for key in self.listeners:
+            await self.link.topology.bind(self._inbox, self.names.wake, key)
+        self._listening = await self.link.channel()
+        consumer = await self._listening.consume(self._inbox, prefetch=65_535, no_ack=True)
+        if self._reader is not None:
+            self._reader.cancel()
+        self._reader = self.later(self._hear(consumer))
+        for key in list(self.listeners):
+            self._heard(key, b"")
+
+    async def apart(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in a task of its own, which is cancelled with the caller.
+
+        A time-out of asyncio, as the wire has them, and a cancel scope of anyio around it that fires in the same turn
+        cancel the task twice; each then takes the other's for its own, and the caller sees a bare cancellation.
+        """
+        task: asyncio.Task[T] = self.later(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
 
     async def _make(self) -> None:
         names, topology = self.names, self.link.topology
@@ -227,6 +252,9 @@ class Asking:
         self.check()
         first = key not in self.listeners
         self.listeners.setdefault(key, {})[heard] = None
+        await self.apart(self._listen(key, first))
+
+    async def _listen(self, key: str, first: bool) -> None:
         await self.connected()
         if first:
             await self.link.topology.bind(self._inbox, self.names.wake, key)
