@@ -90,9 +90,7 @@ def arguments() -> argparse.Namespace:
     sections = [*SECTIONS, *(name for broker in BROKERS for name in broker.sections)]
     parser.add_argument("sections", nargs="*", choices=[*sections, []], help="all of them when none is named")
     parser.add_argument("--quick", action="store_true", help="small and once: to see that it works (< 40 s)")
-    parser.add_argument(
-        "--runs", type=int, help=f"runs per figure  [default: {Scale.runs}; on brokers {Size.runs}]"
-    )
+    parser.add_argument("--runs", type=int, help=f"runs per figure  [default: {Scale.runs}; on brokers {Size.runs}]")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     parser.add_argument(

@@ -48,7 +48,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=FULL, help="how often per place")
     parser.add_argument("--only", action="append", default=[], metavar="PLACE", help="these places only")
-    parser.add_argument("--on", choices=("sqlite", "ordered", "redis", "nats", "rabbitmq"), help="the places on this backend only")
+    known = list(dict.fromkeys(point.on for point in POINTS))
+    parser.add_argument("--on", choices=known, help="the places on this backend only")
     parser.add_argument("--keep", action="store_true", help="leave the folder with histories and logs where it is")
     return parser.parse_args()
 

@@ -14,6 +14,7 @@ from nats_server import find as nats
 from nats_server import version_of
 from phase import Report
 from points import MIXED
+from rabbitmq_matrix import line
 from redis_server import find
 
 __all__ = ["HEAD", "as_page", "as_row"]
@@ -55,7 +56,7 @@ def as_page(reports: Sequence[Report], seconds: float) -> str:
     stops = sum(report.kills for report in reports if report.point.stop)
     again = sum(report.executions for report in reports)
     machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
-    servers = f"SQLite {sqlite3.sqlite_version}, {find().line}, NATS {version_of(nats())}, RabbitMQ {rabbitmq()}"
+    servers = f"SQLite {sqlite3.sqlite_version}, {find().line}, NATS {version_of(nats())}, RabbitMQ {line()}"
     others = sum(each.invariant not in ("I1", "I5") for each in found)
     return f"""# Faults
 

@@ -40,8 +40,13 @@ def ours() -> dict[str, str]:
     except NoServer as none:
         print(none)
         return {}
-    said = VERSIONED.search(str(Path(program).resolve()))
-    return entry(program, said[1] if said else "", "")
+    return entry(program, line(program), "")
+
+
+def line(program: str = "") -> str:
+    """The beginning of a program's version, as its path says it."""
+    said = VERSIONED.search(str(Path(program or find()).resolve()))
+    return said[1] if said else ""
 
 
 def newer(into: Path) -> dict[str, str]:

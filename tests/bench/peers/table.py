@@ -186,8 +186,11 @@ ON_RABBITMQ = (
         name="dramatiq",
         module="dramatiq_rabbitmq",
         requires=("dramatiq[rabbitmq]==2.2.1",),
-        worker=("-m", "dramatiq", "peers.dramatiq_rabbitmq_peer", "--processes=1", "--threads={slots}", "--skip-logging"),
-        choice="8 threads, acknowledged when done; `dramatiq_queue_prefetch=100`; confirms; classic queues, its only ones",
+        worker=(
+            *("-m", "dramatiq", "peers.dramatiq_rabbitmq_peer"),
+            *("--processes=1", "--threads={slots}", "--skip-logging"),
+        ),
+        choice="8 threads, acknowledged when done, prefetch 100; confirmed publishes; classic queues, its only ones",
         tasks=5_000,
         slots=8,
         wide=200,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,6 +25,7 @@ __all__ = ["Asking"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 LOOK = 0.2
 """Seconds without an answer after which one looks whether anybody owns the shard."""
@@ -62,7 +63,7 @@ class Asking:
         self._token = secrets.token_hex(8)
         self._connecting: asyncio.Task[Channel] | None = None
         self._channel: Channel | None = None
-        self._ears: Channel | None = None
+        self._listening: Channel | None = None
         self._inbox = ""
         self._made = False
         self._reader: asyncio.Task[None] | None = None
@@ -88,13 +89,16 @@ class Asking:
         asked = Asked(method.name, pack((*args, *kwargs.values())))
         self.owners.needed = asyncio.get_running_loop().time()
         waiting = self._send(shard, asked)  # first, so that calls keep their order
-        try:
-            async with asyncio.timeout(self.timeout):
-                await self._see_to(shard)
-                while not (await asyncio.wait([waiting.answer], timeout=LOOK))[0]:
-                    await self._see_to(shard)
-        except TimeoutError as error:
-            raise Unavailable(f"nobody answered for {self.names.shard(shard)} within {self.timeout:g} s") from error
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self.timeout
+        while not waiting.answer.done():
+            left = give_up - loop.time()
+            if left <= 0:
+                raise Unavailable(f"nobody answered for {self.names.shard(shard)} within {self.timeout:g} s")
+            looking = [] if self.owners.running else [self.later(self._see_to(shard))]
+            await asyncio.wait([waiting.answer, *looking], timeout=min(LOOK, left), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.answer.done():
+                await asyncio.wait([waiting.answer], timeout=min(LOOK, left))
         answer: R = self._read(method, waiting.answer.result())
         return answer
 
@@ -186,24 +190,45 @@ class Asking:
     async def _connect(self) -> Channel:
         if not self._made:
             await self._make()
-        if self._reader is not None:
-            self._reader.cancel()
-        if self._ears is not None:
-            await self._ears.close()  # what comes to the old inbox would be heard by nobody
+        await self._open_inbox()
+        self._channel = channel = await self.link.channel(mode="confirm")
+        return channel
+
+    async def _open_inbox(self) -> None:
+        """See to it that answers, wakes and notices come; whoever listens looks again after a gap."""
+        generation = await self.link.connect()
+        before = self._listening
+        if before is not None and before.alive and before.generation == generation and self._reader is not None:
+            return
+        self._reader, reader = None, self._reader
+        if reader is not None:
+            reader.cancel()
+        if before is not None:
+            await before.close()  # what comes to the old inbox would be heard by nobody
             self._miss("the channel was lost while an answer was on its way")
-        topology = self.link.topology
-        self._ears = await self.link.channel()
+        self._listening = await self.link.channel()
         self._inbox = f"{self.names.root}.reply.{self._token}.{next(self._numbers)}"
-        await topology.declare_queue(self._inbox, durable=False, exclusive=True, auto_delete=True)
+        await self.link.topology.declare_queue(self._inbox, durable=False, exclusive=True, auto_delete=True)
         # Others begin and stop to listen meanwhile: who begins waits for this, and binds for itself.
         self._bound = {key: self._bind(key) for key in set(map(self.names.key, self.listeners))}
         await asyncio.gather(*self._bound.values())
-        consumer = await self._ears.consume(self._inbox, prefetch=65_535, no_ack=True)
+        consumer = await self._listening.consume(self._inbox, prefetch=65_535, no_ack=True)
         self._reader = self.later(self._hear(consumer))
-        self._channel = channel = await self.link.channel(mode="confirm")
-        for key in list(self.listeners):
-            self._heard(key, b"")
-        return channel
+        for topic in list(self.listeners):
+            self._heard(topic, b"")
+
+    async def apart(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in a task of its own, which is cancelled with the caller.
+
+        A time-out of asyncio, as the wire has them, and a cancel scope of anyio around it that fires in the same turn
+        cancel the task twice; each then takes the other's for its own, and the caller sees a bare cancellation.
+        """
+        task: asyncio.Task[T] = self.later(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
 
     async def _make(self) -> None:
         names, topology = self.names, self.link.topology
@@ -227,7 +252,7 @@ class Asking:
                             waiting.answer.set_result(reply)
         except MotetError as error:
             self._miss(f"the connection was lost while an answer was on its way: {error}")
-            self._channel = None
+            self._channel = self._reader = None
             if not self.closed:
                 self.later(self._come_back())
 

@@ -46,7 +46,7 @@ async def open(url: str, settings: Settings) -> AsyncGenerator[RabbitBackend, No
     """
     backend = RabbitBackend(locate(url), settings)
     try:
-        await backend.asking.connected()
+        await backend.asking.apart(backend.asking.connected())
         yield backend
     finally:
         with anyio.CancelScope(shield=True):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
+
+import anyio
 
 from motet.engine.wellformed import check_count
 from motet.errors import UsageError
@@ -51,8 +52,8 @@ class RabbitEvents:
                 left = give_up - loop.time()
                 if found or left <= 0:
                     return str(last), found
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), left)
+                with anyio.move_on_after(left):
+                    await event.wait()
         finally:
             self.asking.forget(EVENT, heard)
 

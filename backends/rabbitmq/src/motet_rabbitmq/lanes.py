@@ -117,8 +117,9 @@ class Lanes:
         except TimeoutError:
             pass
         except BaseException:
-            stopping = asyncio.create_task(consumer.cancel())
-            stopping.add_done_callback(lambda _: _nack(channel, [*found, *consumer.take()]))
+            with suppress(MotetError):
+                found += await consumer.cancel()
+                channel.nack([each.tag for each in found])
             raise
         return [*found, *await consumer.cancel()]
 
@@ -127,16 +128,16 @@ class Lanes:
         await self.know(lanes)
         channel = await self.channel()
         consumers: dict[Lane, Consumer] = {}
-        taken: list[Taken] = []
         try:
             await channel.prefetch(min(limit, MOST))
             await self._consume(channel, lanes, consumers)
             await _first([*map(_ready, consumers.values()), stirred.wait()], seconds)
         except Missing:
             self._known.clear()  # somebody has deleted a queue
-        finally:
-            taken = await self._stop(channel, consumers, limit)
-        return taken
+        except BaseException:
+            await self._stop(channel, consumers, 0)
+            raise
+        return await self._stop(channel, consumers, limit)
 
     async def _consume(self, channel: Channel, lanes: Sequence[Lane], consumers: dict[Lane, Consumer]) -> None:
         async def consume(lane: Lane) -> None:
@@ -171,11 +172,6 @@ def _give_back(stopping: asyncio.Task[list[Taken]]) -> None:
     with suppress(Exception, asyncio.CancelledError):
         for each in reversed(stopping.result()):
             each.give_back()
-
-
-def _nack(channel: Channel, deliveries: Sequence[frames.Delivery]) -> None:
-    with suppress(MotetError):
-        channel.nack([each.tag for each in deliveries])
 
 
 async def _ready(consumer: Consumer) -> None:

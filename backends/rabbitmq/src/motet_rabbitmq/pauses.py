@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import anyio
+
 from motet_rabbitmq.asking import Asking
 from motet_rabbitmq.machine import CONTROL
 from motet_rabbitmq.roll import PAUSES, Roll, read_names
@@ -45,9 +47,8 @@ class Pauses:
         self.changed.add(event)
         try:
             await self.asking.ask(CONTROL, Roll.pause, queue, paused)
-            async with asyncio.timeout(HEARD):
+            with anyio.move_on_after(HEARD) as scope:
                 await event.wait()
-        except TimeoutError:
-            self.fresh = False
+            self.fresh = self.fresh and not scope.cancelled_caught
         finally:
             self.changed.discard(event)

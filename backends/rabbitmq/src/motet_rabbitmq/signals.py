@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
+
+import anyio
 
 from motet.ports import Signals
 from motet_rabbitmq.asking import Asking
@@ -43,8 +45,8 @@ class RabbitWakeups:
 
     async def wait(self, limit: timedelta) -> None:
         self.asking.check()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.event.wait(), limit.total_seconds())
+        with anyio.move_on_after(limit.total_seconds()):
+            await self.event.wait()
         self.event.clear()
 
 

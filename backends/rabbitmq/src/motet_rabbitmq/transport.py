@@ -98,6 +98,20 @@ class RabbitTransport:
         self.asking.owners.begin(worker=True)
         if self._keeping is None:
             self._keeping = self.asking.later(self._keep())
+        task: asyncio.Task[list[Delivery]] = self.asking.later(self._receive(lanes, limit, wait, paused))
+        try:
+            return await asyncio.shield(task)  # in a task of its own: see `Asking.apart`
+        except asyncio.CancelledError:
+            task.cancel()
+            task.add_done_callback(self._unwanted)
+            raise
+
+    def _unwanted(self, task: asyncio.Task[list[Delivery]]) -> None:
+        """Give back what came for somebody who has gone away (T5)."""
+        if not task.cancelled() and task.exception() is None and task.result() and not self.asking.closed:
+            self.asking.later(self.release(task.result()))
+
+    async def _receive(self, lanes: Sequence[Lane], limit: int, wait: timedelta, paused: bool) -> list[Delivery]:
         loop = asyncio.get_running_loop()
         give_up = loop.time() + wait.total_seconds()
         stirred = asyncio.Event()
