@@ -30,6 +30,7 @@ __all__ = [
     "ServerFailed",
     "find",
     "kinds",
+    "of_line",
     "reported",
     "server_for",
 ]
@@ -38,6 +39,8 @@ OLDEST = (3, 10)
 PACKAGE = "rabbitmq-server"
 DEBIAN = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """The program itself; the one on Debian's PATH becomes the user of the service first."""
+LISTED = Path(__file__).parents[2] / ".nox/servers/rabbitmq.json"
+"""The matrix."""
 PATIENCE = 60.0
 """Seconds until it answers: 4 on an idle machine, and up to 40 have been seen on one that does other work."""
 HELLO = b"AMQP\x00\x00\x09\x01"
@@ -327,3 +330,18 @@ def server_for(kind: Kind | None = None, folder: str | Path | None = None, **opt
     if url := os.environ.get("MOTET_TEST_RABBITMQ_URL"):
         return RunningServer(url)
     return RabbitServer(find(), folder, **options)
+
+
+def of_line(line: str, folder: str | Path) -> RabbitServer:
+    """Make the server of the matrix whose version begins so, as `rabbitmq_matrix.py` has listed it; else any of ours.
+
+    Raises:
+        NoServer: There is none that we may kill.
+    """
+    if not line:
+        return RabbitServer(find(), folder)
+    listed = json.loads(LISTED.read_text(encoding="utf-8")) if LISTED.exists() else []
+    for kind in (Kind(**each) for each in listed):
+        if kind.line == line:
+            return RabbitServer(kind.program, folder, line=kind.line, root=kind.root)
+    raise NoServer

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ from doors import call
 from fleet import Fleet
 from history import Outcome
 from mixture import KINDS, Piece, app, mended
-from rabbitmq_server import RabbitServer, kinds, server_for
+from rabbitmq_server import of_line
 
 from motet.message import Parcel
 from motet.options import Lane
@@ -52,7 +51,6 @@ HEARTBEAT = 2
 FROZEN = 3.0 * HEARTBEAT
 COPIES = 6
 """Messages that are copied at a time, at most."""
-SERVERS = Path(__file__).parents[2] / ".nox/servers/rabbitmq.json"
 
 
 @attrs.define
@@ -122,24 +120,12 @@ class OnRabbit(Chaos):
                 await self.insist(partial(self.backend.deadletters.replay, [(letter.id, parcel)]))
 
 
-def server(line: str, path: Path) -> RabbitServer:
-    """The server of a line, or the one of this machine."""
-    if not line:
-        found = server_for(None, path)
-    else:
-        listed = kinds({**os.environ, "MOTET_TEST_RABBITMQ_SERVERS": SERVERS.read_text(encoding="utf-8")})
-        found = server_for(next(kind for kind in listed if kind is not None and kind.line == line), path)
-    if not isinstance(found, RabbitServer):
-        sys.exit("a server that somebody else started is not ours to kill")
-    return found
-
-
 async def perform(chosen: argparse.Namespace, path: Path) -> None:
     began = time.monotonic()
     share = 10 if chosen.quick else 1
     for name in ("server", "fleet"):
         (path / name).mkdir()
-    with server(chosen.line, path / "server") as broker:
+    with of_line(chosen.line, path / "server") as broker:
         url = app.url = f"{broker.url}?heartbeat={HEARTBEAT}"
         with Fleet(path / "fleet", url, str(path), size=WORKERS) as fleet:
             kills = WORKER_KILLS // share, max(1, SERVER_KILLS // share)

@@ -200,9 +200,9 @@ class Asking:
         before = self._listening
         if before is not None and before.alive and before.generation == generation and self._reader is not None:
             return
-        self._reader, reader = None, self._reader
-        if reader is not None:
-            reader.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
         if before is not None:
             await before.close()  # what comes to the old inbox would be heard by nobody
             self._miss("the channel was lost while an answer was on its way")
