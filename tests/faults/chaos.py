@@ -74,10 +74,10 @@ class Chaos:
     woken: dict[int, float] = attrs.field(factory=dict[int, float])
     copies: int = 0
     over: bool = False
-    left: str = ""
+    left: str = attrs.field(default="", kw_only=True)
     """What nobody works off, in the end."""
     rng: random.Random = attrs.field(factory=lambda: random.Random(4))
-    frozen: float = 2 * LEASE
+    frozen: float = attrs.field(default=2 * LEASE, kw_only=True)
     """Seconds that a worker stands still: until what it holds is others'."""
 
     # What is submitted, and how it is copied.
