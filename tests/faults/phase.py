@@ -255,6 +255,8 @@ class Phase:
         if self.point.stop:
             # All that a frozen worker held goes to others, as with a kill.
             losses += self.kills
+            # It may own the shard that keeps the flags: until the broker gives it to another, nobody reads one.
+            self.slack += FROZEN.get(self.point.on, 0)
         history = History(self.runs, tuple(marks), tuple(self.outcomes), killed, losses, self.woken, self.slack)
         found = [*self.wrong, *check(history)]
         return Report(self.point, self.kills, len(self.runs), executions(history), nodes(history), seconds, found)
