@@ -109,7 +109,7 @@ POINTS: tuple[Point, ...] = (
     *everywhere("rabbitmq", ("before_settle", "before_ack", "after_ack", *sorted(set(OF_RABBITMQ) - SLOW)), ()),
     *(Point(name, on="rabbitmq", often=False) for name in ("in_takeover", "after_takeover")),
     *(Point(name, on="rabbitmq", kinds=kinds, often=False) for name, kinds in NEED_TIME.items()),
-    *workers(("before_outputs", "after_outputs", "after_takeover"), on="rabbitmq", stop=True),
+    *workers(("before_outputs", "after_outputs"), on="rabbitmq", stop=True),
 )
 
 _named = {*CLIENT, *CONTROL, *SETTLE, *WORKER, *OF_NATS, *OF_RABBITMQ, *OF_REDIS, *OF_SQLITE}
