@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any, cast
 
+import anyio
 import msgspec
 import pytest
 
@@ -116,3 +117,16 @@ async def test_what_could_not_be_given_back_runs_when_it_comes_again(scene: Scen
     assert scene.old.nacked == [7]
     scene.old.alive = False
     assert len(await scene.come(scene.new, again=True)) == 1
+
+
+async def test_what_is_renewed_no_more_goes_back(scene: Scene) -> None:
+    lease = timedelta(seconds=0.01)
+    (receipt,) = scene.holdings.held
+    scene.holdings.forsake(lease)  # who never renews holds it as long as the connection lives
+    assert scene.holdings.extend([receipt, "another"]) == [True, False]
+    scene.holdings.forsake(lease)
+    assert receipt in scene.holdings.held
+    await anyio.sleep(0.03)
+    scene.holdings.forsake(lease)
+    assert scene.old.nacked == [7]
+    assert scene.holdings.extend([receipt]) == [False]

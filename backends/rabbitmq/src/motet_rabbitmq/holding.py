@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -43,7 +44,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 class Holding(msgspec.Struct, gc=False):
     """A message that is held. `kept` says that the register has its body, and the lane has it no more (H9).
 
-    `since` is when it was taken, or kept last, on the loop's clock.
+    `since` is when it was taken, or kept last, on the loop's clock; `renewed` is when somebody renewed it, if ever.
     """
 
     taken: Taken
@@ -51,6 +52,7 @@ class Holding(msgspec.Struct, gc=False):
     claim: int
     since: float
     kept: bool = False
+    renewed: float = 0.0
 
     def held(self, *, body: bool = False) -> Held:
         return Held(self.message.id, self.claim, self.taken.lane, self.message.body if body else b"")
@@ -126,6 +128,20 @@ class Holdings:
         """What of these is held here still."""
         found = ((each.receipt, self.held.get(each.receipt)) for each in deliveries)
         return [(receipt, holding) for receipt, holding in found if holding is not None]
+
+    def extend(self, receipts: Sequence[str]) -> list[bool]:
+        """Note that these are still worked on; in any thread."""
+        now = time.monotonic()
+        known = [self.held.get(receipt) for receipt in receipts]
+        for holding in known:
+            if holding is not None:
+                holding.renewed = now
+        return [holding is not None for holding in known]
+
+    def forsake(self, lease: timedelta) -> None:
+        """Give back what was renewed once and is no more: who worked on it has left it, for others to take."""
+        before = time.monotonic() - 2 * lease.total_seconds()
+        self._abandon([each for each in self.held.items() if 0 < each[1].renewed < before])
 
     def let_go(self, receipt: str) -> None:
         """Hold it no more."""

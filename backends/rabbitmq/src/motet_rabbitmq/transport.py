@@ -189,14 +189,14 @@ class RabbitTransport:
         pause = min(self._long, self._lease.total_seconds()) / 6
         while True:
             await asyncio.sleep(pause)
+            self.holdings.forsake(self._lease)
             with suppress(Unavailable):
                 await self.holdings.keep(self._long, self._lease)
 
     # Holding.
 
     def extend(self, receipts: Sequence[str]) -> list[bool]:
-        held = self.holdings.held
-        return [receipt in held for receipt in receipts]
+        return self.holdings.extend(receipts)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         self.asking.check()
