@@ -120,17 +120,19 @@ class Connection(Client):
         def end(task: asyncio.Task[Any]) -> None:
             ended(None if task.cancelled() else task.exception())
 
-        tasks: tuple[Any, ...] = (self._reading_task, self._flusher_task, self._ping_interval_task)
-        for task in tasks:
+        for task in self._tasks():
             task.add_done_callback(end)
+
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        untyped: Any = self
+        tasks = (untyped._reading_task, untyped._flusher_task, untyped._ping_interval_task)
+        return [task for task in tasks if task is not None]
 
     def abort(self) -> None:
         """Close the socket: nats-py leaves it open when it is stopped on its way, or the other side is silent."""
         self._handlers.clear()
-        tasks: tuple[Any, ...] = (self._reading_task, self._flusher_task, self._ping_interval_task)
-        for task in tasks:
-            if task is not None:
-                task.cancel()
+        for task in self._tasks():
+            task.cancel()
         writer = getattr(self._transport, "_bare_io_writer", None)
         if writer is not None:
             writer.transport.abort()
