@@ -124,9 +124,8 @@ class Connection(Client):
             task.add_done_callback(end)
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
-        untyped: Any = self
-        tasks = (untyped._reading_task, untyped._flusher_task, untyped._ping_interval_task)
-        return [task for task in tasks if task is not None]
+        found: list[Any] = [getattr(self, f"_{name}_task") for name in ("reading", "flusher", "ping_interval")]
+        return [task for task in found if task is not None]
 
     def abort(self) -> None:
         """Close the socket: nats-py leaves it open when it is stopped on its way, or the other side is silent."""
