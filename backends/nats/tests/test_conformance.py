@@ -59,5 +59,5 @@ for each in kinds():
     words = each.name.replace(".", "").split("-") if each else ()
     name = f"TestNats{''.join(word.capitalize() for word in words if word != 'nats')}"
     # Three servers agree before each answer, and take longer for that.
-    patience = {"lease": timedelta(seconds=1)} if each and each.size > 1 else {}
+    patience = {"lease": timedelta(seconds=2)} if each and each.size > 1 else {}
     globals()[name] = type(name, (Nats,), {"kind": each, "__module__": __name__, **patience})
