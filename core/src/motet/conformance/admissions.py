@@ -131,7 +131,7 @@ class AdmissionContract(Contract):
     @proves("T21")
     async def test_t21_debounce_leaves_what_is_queued_or_gone(self, stage: Stage) -> None:
         await admit(stage, stage.a, stage.parcel(".1:1"), Rule.DEBOUNCE)
-        late = stage.parcel(".2:1", due=stage.stretched(0.1))
+        late = stage.parcel(".2:1", due=stage.stretched(0.3))
 
         assert await admit(stage, stage.b, late, Rule.DEBOUNCE) == ".2:1"
         assert await stage.taken(stage.b) == [".1:1"]
