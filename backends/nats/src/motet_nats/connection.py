@@ -103,8 +103,9 @@ class Connection(Client):
         if word == b"PING":
             await self._process_ping()
         elif word == b"PONG":
-            if self._pongs and self._pongs[0].done():
-                self._pongs[0] = asyncio.get_running_loop().create_future()  # nats-py fails when who waited has gone
+            pongs: list[asyncio.Future[bool]] = getattr(self, "_pongs", [])
+            if pongs and pongs[0].done():
+                pongs[0] = asyncio.get_running_loop().create_future()  # nats-py fails when who waited has gone
             await self._process_pong()
         elif word == b"INFO":
             await self._process_info(msgspec.json.decode(line[5:]))
