@@ -23,13 +23,16 @@ class BenchServer(Protocol):
     @property
     def pid(self) -> int:
         """Its process."""
+        ...
 
     @property
     def version(self) -> str:
         """What it says that it is."""
+        ...
 
     def clear(self) -> None:
         """Empty it."""
+        ...
 
 
 @dataclass(frozen=True)
