@@ -195,10 +195,9 @@ def servers(place: Place) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     with lock(home / "lock"):
         place.run("python", "tests/servers/matrix.py", "--uv", str(tools() / "uv"), "--into", str(home))
-        return {
-            f"MOTET_TEST_{broker}_SERVERS": (home / f"{broker.lower()}.json").read_text(encoding="utf-8")
-            for broker in ("REDIS", "NATS")
-        }
+        place.run("python", "tests/servers/rabbitmq_matrix.py", "--into", str(home))
+        names = ("redis", "nats", "rabbitmq")
+        return {f"MOTET_TEST_{each.upper()}_SERVERS": (home / f"{each}.json").read_text("utf-8") for each in names}
 
 
 def guarantees(place: Place, *arguments: str) -> None:

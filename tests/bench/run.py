@@ -24,13 +24,13 @@ sys.path.append(str(Path(__file__).parents[1] / "servers"))
 from figures import QUICK, SECTIONS, Figure, Scale
 from peers import lines as comparison
 from peers import page
-from peers.brokers import NATS, REDIS, Broker
+from peers.brokers import NATS, RABBITMQ, REDIS, Broker
 from peers.rounds import rounds
 from peers.stages import SMALL, Size
 from peers.table import MOTET
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-BROKERS = (REDIS, NATS)
+BROKERS = (REDIS, NATS, RABBITMQ)
 HEAD = ("figure", "median", "unit", "lowest", "highest", "CPU s", "target", "holds", "note")
 
 
@@ -69,7 +69,7 @@ def compare(broker: Broker, options: argparse.Namespace, size: Size) -> comparis
     names = [name for name in broker.sections if name in (options.sections or broker.sections)]
     known = {peer.name: peer for peer in broker.peers} if options.peers else {}
     only = [name for name in options.only.split(",") if name] or list(known)
-    peers = [MOTET, *(known[name] for name in only if name in known)]
+    peers = [broker.ours, *(known[name] for name in only if name in known)]
     if not names:
         return None
     try:
@@ -90,13 +90,11 @@ def arguments() -> argparse.Namespace:
     sections = [*SECTIONS, *(name for broker in BROKERS for name in broker.sections)]
     parser.add_argument("sections", nargs="*", choices=[*sections, []], help="all of them when none is named")
     parser.add_argument("--quick", action="store_true", help="small and once: to see that it works (< 40 s)")
-    parser.add_argument(
-        "--runs", type=int, help=f"runs per figure  [default: {Scale.runs}; on Redis and NATS {Size.runs}]"
-    )
+    parser.add_argument("--runs", type=int, help=f"runs per figure  [default: {Scale.runs}; on brokers {Size.runs}]")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     parser.add_argument(
-        "--peers", action="store_true", help="measure the peers on Redis and NATS too (+ 13 minutes; quick: + 2)"
+        "--peers", action="store_true", help="measure the peers on all brokers too (+ 16 minutes; quick: + 3)"
     )
     names = [peer.name for broker in BROKERS for peer in broker.peers]
     parser.add_argument("--only", default="", metavar="A,B", help=f"some of the peers: {', '.join(names)}")

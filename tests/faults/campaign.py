@@ -31,11 +31,15 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests/servers"))
 
 from nats_server import NatsServer, find
+from rabbitmq_server import RabbitServer
+from rabbitmq_server import find as rabbitmq
 from redis_server import RedisServer, program
 from report import HEAD, as_page, as_row
 
 FULL = 20
 MUTANT_KILLS = 6
+HEARTBEAT = 2
+"""Seconds: RabbitMQ gives up on who is silent for twice as long."""
 LOST = 3.0
 """Seconds after which a run of a broken settler is taken for lost."""
 
@@ -44,7 +48,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=FULL, help="how often per place")
     parser.add_argument("--only", action="append", default=[], metavar="PLACE", help="these places only")
-    parser.add_argument("--on", choices=("sqlite", "ordered", "redis", "nats"), help="the places on this backend only")
+    known = list(dict.fromkeys(point.on for point in POINTS))
+    parser.add_argument("--on", choices=known, help="the places on this backend only")
     parser.add_argument("--keep", action="store_true", help="leave the folder with histories and logs where it is")
     return parser.parse_args()
 
@@ -69,9 +74,12 @@ async def play(points: Sequence[Point], kills: int, folder: Path, mutant: str = 
 @contextmanager
 def broker(point: Point, folder: Path) -> Generator[str]:
     """Have the broker of a place, and yield its URL."""
-    if point.on in ("redis", "nats"):
-        (folder / "server").mkdir()
-        there = folder / "server"
+    there = folder / "server"
+    there.mkdir()
+    if point.on == "rabbitmq":
+        with RabbitServer(rabbitmq(), there) as server:
+            yield f"{server.url}?heartbeat={HEARTBEAT}"
+    elif point.on in ("redis", "nats"):
         with RedisServer(program(), there) if point.on == "redis" else NatsServer(find(), there) as server:
             yield server.url
     else:

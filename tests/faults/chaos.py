@@ -25,7 +25,7 @@ import anyio
 import anyio.to_thread
 import attrs
 from checker import Violation, check, doubled, executions, lost, nodes
-from fleet import Fleet
+from fleet import Fleet, Player
 from history import History, Outcome, Run, Shape, State, Step, read
 from mixture import LEASE, Piece, app, called, member, total
 
@@ -74,7 +74,11 @@ class Chaos:
     woken: dict[int, float] = attrs.field(factory=dict[int, float])
     copies: int = 0
     over: bool = False
+    left: str = ""
+    """What nobody works off, in the end."""
     rng: random.Random = attrs.field(factory=lambda: random.Random(4))
+    frozen: float = 2 * LEASE
+    """Seconds that a worker stands still: until what it holds is others'."""
 
     # What is submitted, and how it is copied.
 
@@ -162,9 +166,7 @@ class Chaos:
             await anyio.sleep(EVERY)
             if self.killed < self.worker_kills:
                 slot = self.rng.randrange(len(self.fleet.workers))
-                player = self.fleet.workers[slot]
-                assert player is not None
-                while not self.holds(player.process.pid) and not self.over:
+                while not self.holds((player := self.worker(slot)).process.pid) and not self.over:
                     await anyio.sleep(0.001)
                 player.send(signal.SIGKILL)
                 player.process.wait()
@@ -176,12 +178,16 @@ class Chaos:
                 await anyio.to_thread.run_sync(self.server.restart)
                 self.server_killed += 1
 
+    def worker(self, slot: int) -> Player:
+        """The worker there; as a supervisor would, start one where it has ended, for it found no server."""
+        player = self.fleet.workers[slot]
+        return self.fleet.work(slot) if player is None or player.gone else player
+
     async def freeze(self, slot: int) -> None:
         """Let a worker stand still until what it holds is others'; it settles late, and goes on."""
-        player = self.fleet.workers[slot]
-        assert player is not None
+        player = self.worker(slot)
         player.send(signal.SIGSTOP)
-        await anyio.sleep(2 * LEASE)  # the fault itself
+        await anyio.sleep(self.frozen)  # the fault itself
         player.send(signal.SIGCONT)
         self.woken[player.process.pid] = time.monotonic()
 
@@ -210,10 +216,16 @@ class Chaos:
     # The end.
 
     async def drain(self) -> None:
-        """Wait until nothing moves."""
-        with anyio.fail_after(PATIENCE):
-            while any(info.ready or info.held for info in await app.backend.transport.queues()):
+        """Wait until nothing moves; note what is left."""
+        with anyio.move_on_after(PATIENCE) as scope:
+            while any(info.ready or info.held for info in await self.insist(app.backend.transport.queues)):
                 await anyio.sleep(0.05)
+        if scope.cancelled_caught:
+            runs = list(self.runs)
+            places = await self.insist(partial(app.backend.transport.find, runs))
+            held = [f"{place} {run}" for run, place in zip(runs, places, strict=True) if place]
+            infos = [info for info in await self.insist(app.backend.transport.queues) if info.ready or info.held]
+            self.left = f"something is left: {infos} {held[:20]}"
 
     def history(self) -> History:
         # A server that dies takes the answers of all workers with it: each may run what it holds again.
@@ -247,6 +259,7 @@ def tell(chaos: Chaos, began: float) -> None:
     """Judge, say what came out, and end with the exit code that it deserves."""
     history = chaos.history()
     violations: list[Violation] = check(history)
+    violations += [Violation("I8", "", chaos.left)] if chaos.left else []
     print(f"{nodes(history):,} bodies in {len(chaos.runs):,} runs")
     print(f"{chaos.killed} workers killed while they held work, {len(chaos.woken)} frozen past their leases")
     print(f"{chaos.server_killed} servers killed, {chaos.copies:,} messages copied, {history.losses} leases lost")

@@ -21,6 +21,8 @@ from motet.message import Place
 
 __all__ = ["PATIENCE", "Phase", "Report"]
 
+FROZEN = {"rabbitmq": 6.0}
+"""Seconds of a freeze, where that is not two leases: three heartbeats."""
 VICTIMS = (2, 3)
 """Which of the workers are killed; the others see to it that work goes on."""
 LOAD = 5
@@ -132,15 +134,21 @@ class Phase:
         """Say how a run ended; None when it has not."""
         state: State = "ok"
         value = None
-        try:
-            value = await app.handle(root).result(limit)
-        except TaskFailed:
-            state = "failed"
-        except TaskCancelled:
-            state = "cancelled"
-        except ResultTimeout:
-            return None
-        return Outcome(root, root, state, value)
+        give_up = time.monotonic() + limit
+        while True:
+            try:
+                value = await app.handle(root).result(max(0, give_up - time.monotonic()))
+            except TaskFailed:
+                state = "failed"
+            except TaskCancelled:
+                state = "cancelled"
+            except ResultTimeout:
+                return None
+            except Unavailable:  # its shard changes hands
+                if time.monotonic() > give_up + self.patience:
+                    raise
+                continue
+            return Outcome(root, root, state, value)
 
     # Kills.
 
@@ -179,7 +187,7 @@ class Phase:
 
     async def wake(self, slot: int) -> None:
         """Let what a frozen worker holds become others', then let it go on: it settles late, and ends."""
-        await anyio.sleep(2 * LEASE)  # the fault itself: a pause of two leases
+        await anyio.sleep(FROZEN.get(self.point.on, 2 * LEASE))  # the fault itself
         player = self.fleet.workers[slot]
         assert player is not None
         self.woken[player.process.pid] = time.monotonic()

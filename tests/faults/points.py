@@ -9,14 +9,15 @@ import attrs
 
 from motet.failpoints import CLIENT, CONTROL, SETTLE, WORKER
 from motet_nats import FAILPOINTS as OF_NATS
+from motet_rabbitmq import FAILPOINTS as OF_RABBITMQ
 from motet_redis import FAILPOINTS as OF_REDIS
 from motet_sqlite import FAILPOINTS as OF_SQLITE
 
 __all__ = ["LARGE", "MIXED", "POINTS", "Point"]
 
 Who = Literal["worker", "submit", "cancel"]
-On = Literal["sqlite", "ordered", "redis", "nats"]
-"""SQLite, settled in one transaction; the same file, settled op by op; Redis; or NATS, settled op by op too."""
+On = Literal["sqlite", "ordered", "redis", "nats", "rabbitmq"]
+"""SQLite, settled in one transaction; the same file, settled op by op; Redis; NATS, op by op too; or RabbitMQ."""
 LARGE = {"wide", "swept", "heavy", "vast"}
 MIXED = ("chord", "steps", "spawning", "failing", "drawing", "cancelling")
 
@@ -74,6 +75,11 @@ LEFT = {"after_pass_on"}
 LATE = ("after_receive", "after_run", "before_settle_batch", "after_settle_batch")
 
 
+NEED_TIME = {"after_tick": ("waiting", "steps"), "before_compact": ("wide", "chord")}
+"""Places of an owner of a shard that are passed now and then."""
+SLOW = {"in_takeover", "after_takeover", *NEED_TIME}
+
+
 def everywhere(on: On, own: Iterable[str], of_clients: Iterable[str]) -> tuple[Point, ...]:
     """The places of the worker and the client, and those of an adapter."""
     return (
@@ -100,7 +106,11 @@ POINTS: tuple[Point, ...] = (
     *workers(("after_record", "after_publish", "between_parcels"), "spawning", on="nats"),
     *(point for name, kind in BY_PORTS.items() for point in clients((name,), kind, on="nats")),
     *workers(("after_record", "after_slot", "before_ack"), on="nats", stop=True),
+    *everywhere("rabbitmq", ("before_settle", "before_ack", "after_ack", *sorted(set(OF_RABBITMQ) - SLOW)), ()),
+    *(Point(name, on="rabbitmq", often=False) for name in ("in_takeover", "after_takeover")),
+    *(Point(name, on="rabbitmq", kinds=kinds, often=False) for name, kinds in NEED_TIME.items()),
+    *workers(("before_outputs", "after_outputs", "after_takeover"), on="rabbitmq", stop=True),
 )
 
-_named = {*CLIENT, *CONTROL, *SETTLE, *WORKER, *OF_NATS, *OF_REDIS, *OF_SQLITE}
+_named = {*CLIENT, *CONTROL, *SETTLE, *WORKER, *OF_NATS, *OF_RABBITMQ, *OF_REDIS, *OF_SQLITE}
 assert {point.name for point in POINTS} == _named, _named - {point.name for point in POINTS}

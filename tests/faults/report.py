@@ -14,6 +14,7 @@ from nats_server import find as nats
 from nats_server import version_of
 from phase import Report
 from points import MIXED
+from rabbitmq_matrix import line
 from redis_server import find
 
 __all__ = ["HEAD", "as_page", "as_row"]
@@ -22,7 +23,7 @@ HEAD = (
     *("place", "in", "on", "work", "fault", "times", "runs"),
     *("lost", "doubled", "wrong", "executions", "nodes", "seconds"),
 )
-ON = {"sqlite": "SQLite", "ordered": "SQLite, op by op", "redis": "Redis", "nats": "NATS"}
+ON = {"sqlite": "SQLite", "ordered": "SQLite, op by op", "redis": "Redis", "nats": "NATS", "rabbitmq": "RabbitMQ"}
 WHO = {"worker": "worker", "submit": "client, submit", "cancel": "client, cancel"}
 
 
@@ -55,14 +56,14 @@ def as_page(reports: Sequence[Report], seconds: float) -> str:
     stops = sum(report.kills for report in reports if report.point.stop)
     again = sum(report.executions for report in reports)
     machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
-    servers = f"SQLite {sqlite3.sqlite_version}, {find().line}, NATS {version_of(nats())}"
+    servers = f"SQLite {sqlite3.sqlite_version}, {find().line}, NATS {version_of(nats())}, RabbitMQ {line()}"
     others = sum(each.invariant not in ("I1", "I5") for each in found)
     return f"""# Faults
 
-Written by `nox -s faults`: a process is killed by SIGKILL, or frozen by SIGSTOP for two leases and woken, at every
-named [failpoint](settings.md#failpoints), in a fleet of four worker processes on one SQLite file, on one Redis server,
-and on one NATS server, while runs of many shapes go through it. Clients that are killed make their call again, with the
-same id.
+Written by `nox -s faults`: a process is killed by SIGKILL, or frozen by SIGSTOP for two leases (on RabbitMQ
+for three heartbeats) and woken, at every named [failpoint](settings.md#failpoints), in a fleet of four worker processes
+on one SQLite file, and on one server of Redis, NATS and RabbitMQ, while runs of many shapes go through it. Clients that
+are killed make their call again, with the same id.
 
 **{kills:,} kills and {stops:,} freezes: {lost(found)} runs lost, {doubled(found)} effects doubled, {others} other
 violations**, in {sum(report.runs for report in reports):,} runs and {again:,} executions.

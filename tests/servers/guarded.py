@@ -15,7 +15,8 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,10 +36,10 @@ RUN = 'echo "$$" >&0 && exec "$@" </dev/null'
 """Tells the guard who it is, and becomes the server."""
 GUARD = """
 while read -r line; do pid=$line; done
-[ "${pid:-0}" = 0 ] || kill -9 "$pid" 2>/dev/null
+[ "${pid:-0}" = 0 ] || kill -9 "-$pid" 2>/dev/null
 for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1"; [ -e "$1" ] || break; sleep 0.1; done
 """
-"""Reads who the server is, 0 for nobody, until its input ends, which is when we close it or die.
+"""Reads who leads the server's group, 0 for nobody, until its input ends, which is when we close it or die.
 
 PR_SET_PDEATHSIG would not do: it fires when the thread ends that started the server, and there is none on macOS.
 """
@@ -105,14 +106,23 @@ class Guarded(Server):
         )
         return True
 
-    def spawn(self, arguments: Sequence[str]) -> None:
-        """Run the program."""
+    def spawn(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Run the program, in a group of its own with whatever it starts."""
         assert self._guard is not None
-        command = ["/bin/sh", "-c", RUN, "run", self.program, *arguments]
+        command = ["/bin/sh", "-c", RUN, "run", *self.invocation(arguments)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=self._guard.stdin, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                env=environment,
+                stdin=self._guard.stdin,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
+
+    def invocation(self, arguments: Sequence[str]) -> list[str]:
+        """What is run."""
+        return [self.program, *arguments]
 
     def alive(self) -> None:
         """Look whether it is still there.
@@ -131,7 +141,7 @@ class Guarded(Server):
     def kill(self) -> None:
         """Kill it as a crash would. What it has written stays."""
         if self._process:
-            self._process.kill()
+            self.signal(signal.SIGKILL)
             self._tell_guard(0)
             self._process.wait()
             self._process = None
@@ -143,11 +153,16 @@ class Guarded(Server):
 
     def pause(self) -> None:
         """Let it stand still: it holds its connections, and answers nobody."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """End a pause."""
-        os.kill(self.pid, signal.SIGCONT)
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it and to what it has started."""
+        with suppress(ProcessLookupError, PermissionError):  # all of them are gone; macOS refuses to signal the dead
+            os.killpg(self.pid, number)
 
     def stop(self) -> None:
         """Kill it, and remove its folder; another `start` begins anew."""

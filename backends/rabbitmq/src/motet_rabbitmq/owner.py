@@ -1,0 +1,319 @@
+"""The owner of one shard: reads its queue in order, lets the machine change, and writes the changes back.
+
+What a request leads to goes out first and is confirmed. Then one transaction on the queue puts the delta in the place
+of the request. Only deltas are held, and replaying one has no output (C2). Answers leave after the commit, so a process
+that has lost the shard without knowing it tells nobody anything (C7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from motet.failpoints import hit
+from motet_rabbitmq.channel import Channel
+from motet_rabbitmq.consumer import Consumer
+from motet_rabbitmq.errors import Nacked, Unroutable
+from motet_rabbitmq.frames import Delivery, Frame
+from motet_rabbitmq.ledger import Ledger
+from motet_rabbitmq.link import Link
+from motet_rabbitmq.machine import Machine
+from motet_rabbitmq.names import LANE, Names, ended
+from motet_rabbitmq.state import Change
+from motet_rabbitmq.wire import VERSION, Delta, Replies, Reply, Request, Status, Tick, pack, read_record
+
+__all__ = ["OutOfOrder", "ShardOwner", "TooNew"]
+
+log = logging.getLogger("motet.rabbitmq")
+
+PREFETCH = 20_000
+"""Unacknowledged records of a shard. 0 would mean 2,000 and then silence, and 65,535 is the most (C4)."""
+TOGETHER = 500
+"""Requests that are carried out and committed together."""
+ROTATE = 10_000
+"""Requests before the mark of a takeover that are held; more of them go to the end of the queue, in their order."""
+HELD_MOST = 1_000
+SIZE_MOST = 8 * 1024 * 1024
+AGE_MOST = 300.0
+"""Deltas that are held, their bytes, and the seconds that one is held, before the oldest are written anew (C4, C5)."""
+DELTA_MOST = 256 * 1024
+AGAIN = 0.05
+PAUSE = 0.005
+"""Seconds between two ticks, at least."""
+
+
+class TooNew(Exception):
+    """Raised when a record is of a later version: a newer worker shall own the shard (C8)."""
+
+
+class OutOfOrder(Exception):
+    """Raised when the broker redelivers a record after a fresh one: two consumers were active (C6)."""
+
+
+class ShardOwner:
+    """One shard, from becoming its active consumer until its channel ends."""
+
+    def __init__(self, link: Link, names: Names, index: int, clock: Callable[[], float]) -> None:
+        self.link = link
+        self.names = names
+        self.index = index
+        self.queue = names.shard(index)
+        self.clock = clock
+        self.machine = Machine(index, names.layout)
+        self.ledger = Ledger()
+        self.epoch = secrets.token_hex(4)
+        self.release: list[int] = []
+        self.ticking = False
+        self.fresh = False
+        self.active = False
+        self.turn = asyncio.Lock()
+        self._leaving = asyncio.Event()
+        self.records: Channel
+        self.outside: Channel
+
+    async def serve(self) -> None:
+        """Own the shard once it falls to us, until it is left."""
+        self.records = await self.link.channel(mode="tx")
+        self.outside = await self.link.channel(mode="confirm")
+        serving = asyncio.create_task(self._serve())
+        leaving = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait([serving, leaving], return_when=asyncio.FIRST_COMPLETED)
+            async with self.turn:  # RabbitMQ fails a channel that is closed while it commits
+                serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
+        finally:
+            serving.cancel()
+            leaving.cancel()
+            await self.records.close()
+            await self.outside.close()
+
+    def leave(self) -> None:
+        """Give the shard up, as soon as nothing is half done."""
+        self._leaving.set()
+
+    async def _serve(self) -> None:
+        consumer = await self.records.consume(self.queue, prefetch=PREFETCH)
+        pending = await consumer.batch()
+        self.active = True
+        await self._tick()
+        waiting: list[Delivery] = []
+        while True:
+            hit("in_takeover")
+            for place, delivery in enumerate(pending):
+                if self._replay(delivery, waiting):
+                    waiting += pending[place:]
+                    break
+            else:
+                await self._rotate(waiting)
+                pending = await consumer.batch()
+                continue
+            break
+        self.machine.turn(self.clock())
+        self.machine.taken_over(self.epoch)
+        hit("after_takeover")
+        log.debug("%s: took over %d deltas, %d records wait", self.queue, len(self.ledger), len(waiting))
+        while True:
+            for start in range(0, max(1, len(waiting)), TOGETHER):
+                async with self.turn:
+                    await self._carry_out(waiting[start : start + TOGETHER])
+            async with self.turn:
+                await self._compact()
+            waiting = await self._next(consumer)
+
+    async def _next(self, consumer: Consumer) -> list[Delivery]:
+        """Wait for records; when something is due first, ask for it by a tick."""
+        while True:
+            due = self.machine.state.next_due()
+            left = None if due is None or self.ticking else max(PAUSE, due - self.clock())
+            oldest = self.ledger.oldest()
+            if oldest is not None:
+                age = max(1.0, oldest + AGE_MOST - self.clock())
+                left = age if left is None else min(left, age)
+            try:
+                async with asyncio.timeout(left):
+                    return await consumer.batch()
+            except TimeoutError:
+                due = self.machine.state.next_due()
+                if due is not None and due <= self.clock() and not self.ticking:
+                    await self._tick()
+                async with self.turn:
+                    await self._compact()
+
+    async def _tick(self) -> None:
+        """Put the time into the log (C7)."""
+        self.ticking = True
+        await self.outside.publish([Frame(self.queue, pack(Tick(VERSION, self.epoch, self.clock())))])
+        hit("after_tick")
+
+    def _replay(self, delivery: Delivery, waiting: list[Delivery]) -> bool:
+        """Take one record of before our time; say whether it is our own mark, which comes after all of them."""
+        if delivery.redelivered and self.fresh:
+            raise OutOfOrder(f"{self.queue}: a record was redelivered after a fresh one")
+        self.fresh = self.fresh or not delivery.redelivered
+        record = read(delivery)
+        match record:
+            case Delta():
+                self.machine.state.load(record.changes)
+                self._hold(delivery, record)
+            case Tick() if record.epoch == self.epoch:
+                return True
+            case _:
+                waiting.append(delivery)
+        return False
+
+    def _hold(self, delivery: Delivery, delta: Delta) -> None:
+        self.release += self.ledger.hold(delivery.tag, delta.changes, len(delivery.body), self.clock())
+
+    async def _rotate(self, waiting: list[Delivery]) -> None:
+        """Bring records behind our mark when there are too many before it to be held."""
+        if len(waiting) < ROTATE:
+            return
+        frames = [Frame(self.queue, moved(each)) for each in waiting]
+        await self.records.commit(frames, [each.tag for each in waiting])
+        waiting.clear()
+
+    async def _carry_out(self, deliveries: Sequence[Delivery]) -> None:
+        """Carry out records: outputs, then the commit, then the answers."""
+        tags: list[int] = []
+        answers: list[Frame] = []
+        for delivery in deliveries:
+            record = read(delivery)
+            match record:
+                case Delta():
+                    self._hold(delivery, record)
+                    continue
+                case Tick():
+                    self.ticking = self.ticking and record.epoch != self.epoch
+                    self.machine.turn(record.now)
+                    self.machine.tick()
+                case Request():
+                    self.machine.turn(self.clock(), again=delivery.redelivered or record.again)
+                    try:
+                        replies = self.machine.perform(record.asked)
+                    except Exception as error:
+                        await self._spit_out(delivery, record, error)
+                        raise
+                    if record.reply_to:
+                        answers.append(passing(record.reply_to, pack(Replies(record.number, replies))))
+            tags.append(delivery.tag)
+        await self._send()
+        await self._commit(tags)
+        state = self.machine.state
+        told = [passing(name, body, self.names.wake) for name, body in state.notices.items()]
+        # A run that another shard has decided is told of by the key of its own shard.
+        keys: dict[str, list[str]] = {}
+        for run in state.wakes:
+            keys.setdefault(self.names.key(ended(run)), []).append(run)
+        told += [passing(key, pack(runs), self.names.wake) for key, runs in keys.items()]
+        state.wakes.clear()
+        state.notices.clear()
+        if told or answers:
+            await self.outside.publish([*told, *answers])
+
+    async def _spit_out(self, delivery: Delivery, request: Request, error: Exception) -> None:
+        """Drop a request that cannot be carried out, which would stop the shard for ever; nothing of it is kept."""
+        said = Reply(Status.REFUSED, f"the owner failed at it: {type(error).__name__}: {error}".encode())
+        await self.records.commit([], [delivery.tag])
+        if request.reply_to:
+            replies = Replies(request.number, [said] * len(request.asked))
+            await self.outside.publish([passing(request.reply_to, pack(replies))])
+
+    async def _send(self) -> None:
+        """Publish what the records lead to outside this shard."""
+        outputs = self.machine.state.outputs
+        if not outputs:
+            return
+        frames = [Frame(output.queue, output.body) for output in outputs]
+        hit("before_outputs")
+        give_up = self.clock() + self.link.timeout
+        while frames:
+            try:
+                await self.outside.publish(frames)
+            except Unroutable as error:
+                # A lane that nobody has used yet. The others are stored: only what came back is sent again.
+                lost = {key for _, key in error.keys}
+                await self.link.topology.declare_queues(dict.fromkeys(lost, LANE))
+                frames = [frame for frame in frames if frame.routing_key in lost]
+            except Nacked:
+                # A queue that somebody is just making: which of them are stored is not known.
+                if self.clock() > give_up:
+                    raise
+                await asyncio.sleep(AGAIN)
+            else:
+                break
+        outputs.clear()
+        hit("after_outputs")
+
+    async def _commit(self, tags: list[int]) -> None:
+        changes = self.machine.state.changes()
+        tags, self.release = tags + self.release, []
+        if tags:
+            await self.records.commit([self._delta(part) for part in parts(changes)], tags)
+            hit("after_commit")
+
+    def _delta(self, changes: list[Change]) -> Frame:
+        return Frame(self.queue, pack(Delta(VERSION, self.epoch, changes)))
+
+    async def _compact(self) -> None:
+        """Write the oldest deltas anew, many in one, when there are too many, or too large or too old ones."""
+        now = self.clock()
+        oldest = self.ledger.oldest()
+        if oldest is None:
+            return
+        full = len(self.ledger) > HELD_MOST or self.ledger.size > max(SIZE_MOST, 2 * self.machine.state.live)
+        if not full and oldest > now - AGE_MOST:
+            return
+        tags, names = self.ledger.fold(max(1, len(self.ledger) // 2))
+        state = self.machine.state
+        hit("before_compact")
+        await self.records.commit([self._delta(part) for part in parts(map(state.change, names))], tags)
+
+
+def read(delivery: Delivery) -> Request | Delta | Tick:
+    """Read a record.
+
+    Raises:
+        TooNew: It is of a later version, or of a kind that we do not know.
+    """
+    try:
+        record = read_record(delivery.body)
+    except msgspec.DecodeError as error:
+        raise TooNew(f"a record of {delivery.routing_key} cannot be read: {error}") from error
+    if record.version > VERSION:
+        raise TooNew(f"a record of {delivery.routing_key} is of version {record.version}, and we know {VERSION}")
+    return record
+
+
+def moved(delivery: Delivery) -> bytes:
+    """Write a record again as it was; that it was redelivered must not be forgotten."""
+    record = read(delivery)
+    if isinstance(record, Request) and delivery.redelivered:
+        record = msgspec.structs.replace(record, again=True)
+    return pack(record)
+
+
+def parts(changes: Iterator[Change] | Sequence[Change]) -> Iterator[list[Change]]:
+    """Cut changes into deltas of some 256 KiB; a larger row has one of its own."""
+    part: list[Change] = []
+    size = 0
+    for change in changes:
+        weight = 64 + len(change.value or b"")
+        if part and size + weight > DELTA_MOST:
+            yield part
+            part, size = [], 0
+        part.append(change)
+        size += weight
+    if part:
+        yield part
+
+
+def passing(key: str, body: bytes, exchange: str = "") -> Frame:
+    """A message for whoever listens now."""
+    return Frame(key, body, exchange, mandatory=False, persistent=False)

@@ -1,0 +1,183 @@
+"""Port P on RabbitMQ: a program goes to the shard of its run, whole, with the acknowledgement of what it settles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+
+from motet.engine.ordered import OrderedSettler
+from motet.engine.wellformed import check_program
+from motet.errors import MotetError, UsageError
+from motet.failpoints import hit
+from motet.ports import Entry, Reply, Settler
+from motet.program import Arrive, Conflict, Do, Drop, Guard, Once, Op, Open, Publish, Put, Retry
+from motet_rabbitmq import ops
+from motet_rabbitmq.deadletters import RabbitDeadLetters
+from motet_rabbitmq.holding import Holding
+from motet_rabbitmq.letters import run_of
+from motet_rabbitmq.locks import RabbitLocks
+from motet_rabbitmq.machine import Machine, Settle
+from motet_rabbitmq.store import RabbitStore
+from motet_rabbitmq.timers import RabbitTimers
+from motet_rabbitmq.transport import RabbitTransport
+
+__all__ = ["RabbitSettler"]
+
+TOGETHER = 100
+"""Entries of one call to a shard."""
+
+
+class Job:
+    """An entry on its way. `after` says that its delivery is acknowledged in a second step."""
+
+    __slots__ = ("after", "entry", "holding", "receipt", "reply", "shard")
+
+    def __init__(self, entry: Entry, shard: int, holding: Holding | None) -> None:
+        self.entry = entry
+        self.shard = shard
+        self.holding = holding
+        self.receipt = "" if entry.delivery is None else entry.delivery.receipt
+        self.reply = Reply()
+        release = entry.settlement is not None and bool(entry.settlement.release)
+        self.after = holding is not None and (release or holding.message.shard != shard)
+
+
+class RabbitSettler:
+    """One client's settler."""
+
+    def __init__(
+        self,
+        transport: RabbitTransport,
+        store: RabbitStore,
+        timers: RabbitTimers,
+        deadletters: RabbitDeadLetters,
+        locks: RabbitLocks,
+    ) -> None:
+        self.transport = transport
+        self.asking = transport.asking
+        self.locks = locks
+        self.ordered = OrderedSettler(transport, store, timers, deadletters, locks)
+
+    async def settle(self, entries: Sequence[Entry]) -> list[Reply]:
+        self.asking.check()
+        failures: list[MotetError] = []
+        replies: dict[int, Reply] = {}
+        jobs: dict[int, Job] = {}
+        wide: list[int] = []
+        for place, entry in enumerate(entries):
+            try:
+                check_program(entry.program)
+            except UsageError as error:
+                failures.append(error)
+                continue
+            shard = self._home(entry)
+            if shard is None:
+                wide.append(place)
+                continue
+            delivery = entry.delivery
+            holding = None if delivery is None else self.transport.holdings.held.get(delivery.receipt)
+            jobs[place] = Job(entry, shard, holding)
+        failures += await self._settle(list(jobs.values()))
+        replies.update((place, job.reply) for place, job in jobs.items())
+        for place in wide:
+            try:
+                replies[place] = await self.ordered.settle_one(entries[place])
+            except MotetError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return [replies[place] for place in range(len(entries))]
+
+    def _home(self, entry: Entry) -> int | None:
+        """The shard that can carry the program out; None when several would have to answer."""
+        answering, others = set[str](), list[str]()
+        for run, answers in named(entry.program):
+            if answers:
+                answering.add(run)
+            others.append(run)
+        shards = {self.transport.shard(run) for run in answering}
+        if len(shards) > 1:
+            return None
+        if shards:
+            return shards.pop()
+        if others:
+            return self.transport.shard(others[0])
+        delivery = entry.delivery
+        holding = None if delivery is None else self.transport.holdings.held.get(delivery.receipt)
+        return 0 if holding is None else holding.message.shard
+
+    async def _settle(self, jobs: Sequence[Job]) -> list[MotetError]:
+        by_shard: dict[int, list[Job]] = {}
+        for job in jobs:
+            by_shard.setdefault(job.shard, []).append(job)
+        parts = [
+            (shard, of_shard[start : start + TOGETHER])
+            for shard, of_shard in by_shard.items()
+            for start in range(0, len(of_shard), TOGETHER)
+        ]
+        hit("before_settle")
+        answers = await asyncio.gather(*(self._part(shard, part) for shard, part in parts), return_exceptions=True)
+        hit("after_settle")
+        failures: list[MotetError] = []
+        for answer in answers:
+            if isinstance(answer, MotetError):
+                failures.append(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+        return failures
+
+    async def _part(self, shard: int, jobs: Sequence[Job]) -> None:
+        """Settle entries of one shard: the program, then locks, then what was not acknowledged with it (P1, P9)."""
+        asked = [
+            Settle(
+                ops.program(job.entry.program),
+                None if job.holding is None or job.after else job.holding.held(),
+            )
+            for job in jobs
+        ]
+        claims = [0 if job.holding is None else job.holding.claim for job in jobs]
+        answers = await self.asking.ask(shard, Machine.settle_all, asked)
+        for job, conflicts in zip(jobs, answers, strict=True):
+            job.reply = Reply(tuple(Conflict(key, stored) for key, stored in conflicts))
+        done = [job for job in jobs if not job.reply.conflicts]
+        owners = [job.entry.settlement.release for job in done if job.entry.settlement and job.entry.settlement.release]
+        for owner in owners:
+            await self.locks.release(owner)
+        hit("before_ack")
+        later = [(job.receipt, job.holding) for job in done if job.holding is not None and job.after]
+        told = [
+            (job.receipt, job.holding, claim)
+            for job, claim in zip(jobs, claims, strict=True)
+            if job.holding is not None and not job.after and not job.reply.conflicts
+        ]
+        later += self.transport.holdings.dropped(told)
+        if later:
+            await self.transport.holdings.forget(later)
+        hit("after_ack")
+
+
+def named(program: Iterable[Op]) -> Iterator[tuple[str, bool]]:
+    """The runs that a program names, and whether an answer is needed from them."""
+    for op in program:
+        match op:
+            case Once() | Retry():
+                yield op.key.run, True
+            case Arrive():
+                yield op.key.run, True
+                yield from named(op.then_ok)
+                yield from named(op.then_err)
+            case Guard():
+                for key in op.keys:
+                    yield key.run, True
+            case Do():
+                yield from named(op.ops)
+            case Put() | Drop() | Open():
+                yield op.key.run, False
+            case Publish():
+                for parcel in op.parcels[:1]:
+                    yield run_of(parcel.id), False
+            case _:
+                pass
+
+
+_: type[Settler] = RabbitSettler
