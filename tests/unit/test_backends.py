@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from motet import BadBackend
-from motet.backends import open_backend
+from motet.backends import DISTS, open_backend
 from motet.ports import Settings
 
 
@@ -54,5 +54,7 @@ def test_what_is_no_folder_on_the_path_is_passed_over(adapter: Path, monkeypatch
     monkeypatch.syspath_prepend(adapter / "archive.zip")
     monkeypatch.syspath_prepend(adapter / "nowhere")
 
-    with pytest.raises(BadBackend, match="pip install 'motet\\[rabbitmq\\]'"):
-        open_backend("amqp://localhost", Settings())
+    monkeypatch.setitem(DISTS, "stone", "stone")
+
+    with pytest.raises(BadBackend, match="pip install 'motet\\[stone\\]'"):
+        open_backend("stone://tablet", Settings())

@@ -206,7 +206,7 @@ def test_m14_other_processes_see_nothing_of_memory(
     ("url", "code", "words"),
     [
         ("memory://", 2, "does not support 'shared'"),
-        ("amqp://:secret@nowhere", 2, "pip install 'motet[rabbitmq]'"),
+        ("amqp://:secret@nowhere?shards=none", 2, "shards is a number"),
         ("mysql://nowhere", 2, "no backend serves mysql://"),
         ("sqlite:////nowhere/motet.db", 3, "create it first"),
     ],

@@ -22,11 +22,12 @@ from motet_rabbitmq.names import Names
 from motet_rabbitmq.ownership import Ownership
 from motet_rabbitmq.roll import Roll
 
-KNOWN = 0.7
+KNOWN = 1.5
 """Seconds until a broker that is killed still knows a queue: RabbitMQ writes down which it has every half second.
 
 One that is younger is there after the restart, and never has a leader: docs/decisions/0014-rabbitmq.md.
 """
+pytestmark = pytest.mark.timeout(60)  # a restart alone takes up to ten seconds on a busy machine
 NAMESPACES = ("contract", "patient")
 
 

@@ -115,21 +115,28 @@ class RabbitTransport:
         loop = asyncio.get_running_loop()
         give_up = loop.time() + wait.total_seconds()
         stirred = asyncio.Event()
+        left = wait.total_seconds()
+        interrupted = False
         self.pauses.changed.add(stirred)
         try:
             while True:
                 stirred.clear()
                 try:
-                    found = await self._look(lanes, limit, give_up - loop.time(), stirred, paused)
+                    found = await self._look(lanes, limit, left, stirred, paused)
                 except Unavailable:
-                    # A broker that restarts is away for 5 to 40 s; whoever waits anyway, waits for it too.
+                    # A broker that restarts is away for 5 to 40 s. Whoever waits anyway, waits for it too, and then for
+                    # as long as was left when it went away.
+                    interrupted = True
                     if loop.time() > give_up + self.asking.timeout:
                         raise
                     await asyncio.sleep(AWAY)
-                    found = []
+                    continue
                 self.asking.check()
+                if interrupted:
+                    interrupted, give_up = False, loop.time()
                 if found or give_up <= loop.time() or not limit:
                     return found
+                left = give_up - loop.time()
         finally:
             self.pauses.changed.discard(stirred)
 
