@@ -22,7 +22,7 @@ from motet_rabbitmq.names import Names
 from motet_rabbitmq.ownership import Ownership
 from motet_rabbitmq.roll import Roll
 
-KNOWN = 1.5
+KNOWN = 2.0
 """Seconds until a broker that is killed still knows a queue: RabbitMQ writes down which it has every half second.
 
 One that is younger is there after the restart, and never has a leader: docs/decisions/0014-rabbitmq.md.
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(60)  # a restart alone takes up to ten seconds 
 NAMESPACES = ("contract", "patient")
 
 
-class TestRabbit(BackendContract):
+class TestRabbitMQ(BackendContract):
     server: ClassVar[RunningServer]
     used: ClassVar[set[str]]
 

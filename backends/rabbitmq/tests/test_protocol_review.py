@@ -257,6 +257,26 @@ async def test_c4_a_new_owner_reads_past_what_waits_without_changing_its_order(
         assert await other.store.get([Key("a", "v")]) == [b"49"]
 
 
+async def test_c7_time_passes_in_a_shard_that_always_has_something_else_to_do(backend: RabbitBackend) -> None:
+    await backend.store.put([Put(Key("a", "v"), b"0")])
+    found: list[Delivery] = []
+
+    async def busy() -> None:
+        while not found:
+            await backend.store.put([Put(Key("a", "v"), b"1")])
+
+    due = Settings().clock.now() + timedelta(seconds=0.5)
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(busy)
+        await backend.timers.park([Parcel("b:1", LANE, b"", due)])
+        with anyio.fail_after(5):
+            while not found:
+                found += await take(backend, 1, timedelta(seconds=1))
+
+    assert Settings().clock.now() >= due
+
+
 async def test_c8_an_owner_leaves_a_shard_that_speaks_a_later_version(backend: RabbitBackend) -> None:
     await backend.store.put([Put(Key("a", "v"), b"1")])
     newer = wire.pack(wire.Request(wire.VERSION + 1, []))

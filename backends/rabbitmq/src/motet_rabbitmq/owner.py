@@ -43,7 +43,7 @@ AGE_MOST = 300.0
 """Deltas that are held, their bytes, and the seconds that one is held, before the oldest are written anew (C4, C5)."""
 DELTA_MOST = 256 * 1024
 AGAIN = 0.05
-PAUSE = 0.005
+PAUSE = 0.01
 """Seconds between two ticks, at least."""
 
 
@@ -69,6 +69,7 @@ class ShardOwner:
         self.epoch = secrets.token_hex(4)
         self.release: list[int] = []
         self.ticking = False
+        self.ticked = 0.0
         self.fresh = False
         self.active = False
         self.turn = asyncio.Lock()
@@ -128,27 +129,34 @@ class ShardOwner:
             waiting = await self._next(consumer)
 
     async def _next(self, consumer: Consumer) -> list[Delivery]:
-        """Wait for records; when something is due first, ask for it by a tick."""
+        """Wait for records; what is due is asked for by a tick, however many records there are."""
         while True:
-            due = self.machine.state.next_due()
-            left = None if due is None or self.ticking else max(PAUSE, due - self.clock())
-            oldest = self.ledger.oldest()
-            if oldest is not None:
-                age = max(1.0, oldest + AGE_MOST - self.clock())
-                left = age if left is None else min(left, age)
+            await self._tick_when_due()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(self._patience()):
                     return await consumer.batch()
             except TimeoutError:
-                due = self.machine.state.next_due()
-                if due is not None and due <= self.clock() and not self.ticking:
-                    await self._tick()
                 async with self.turn:
                     await self._compact()
 
+    def _patience(self) -> float | None:
+        """Seconds until there is something to do without records; None for ever."""
+        ends: list[float] = []
+        due, oldest, now = self.machine.state.next_due(), self.ledger.oldest(), self.clock()
+        if due is not None and not self.ticking:
+            ends.append(max(PAUSE, due - now, self.ticked + PAUSE - now))
+        if oldest is not None:
+            ends.append(max(1.0, oldest + AGE_MOST - now))
+        return min(ends, default=None)
+
+    async def _tick_when_due(self) -> None:
+        due, now = self.machine.state.next_due(), self.clock()
+        if due is not None and due <= now and not self.ticking and self.ticked + PAUSE <= now:
+            await self._tick()
+
     async def _tick(self) -> None:
         """Put the time into the log (C7)."""
-        self.ticking = True
+        self.ticking, self.ticked = True, self.clock()
         await self.outside.publish([Frame(self.queue, pack(Tick(VERSION, self.epoch, self.clock())))])
         hit("after_tick")
 
