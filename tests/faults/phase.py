@@ -212,6 +212,10 @@ class Phase:
                 await self.dies(self.fleet.start("submit", kind, root, point=self.point.armed(0)))
                 await self.see_to(root)
                 await self.submit(root, kind)
+            if LARGE.intersection(self.point.kinds):
+                # Twenty of these at once would each wait for all others, longer than anybody has patience.
+                await self.follow(root)
+                return
         await self.follow(root)
 
     async def dies(self, client: Player) -> None:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -180,7 +181,7 @@ class Guarded(Server):
         os.write(self._guard.stdin.fileno(), f"{pid}\n".encode())
 
 
-_found: set[int] = set()
+_found: deque[int] = deque(maxlen=100)
 
 
 def free_port(cluster: bool = False) -> int:
@@ -190,7 +191,7 @@ def free_port(cluster: bool = False) -> int:
         if port in _found or port % SHARES != os.getpid() % SHARES:
             continue
         if _free(port) and (not cluster or _free(port + BUS)):
-            _found.add(port)
+            _found.append(port)
             return port
     raise ServerFailed(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
 

@@ -71,11 +71,13 @@ class NatsServer(Guarded, RunningServer):
         *,
         settings: Sequence[str] = (),
         jetstream: bool = True,
+        sync: str = "",
     ) -> None:
         Guarded.__init__(self, program, folder)
         RunningServer.__init__(self, "")
         self.settings = settings
         self.jetstream = jetstream
+        self.sync = f", sync_interval: {sync}" if sync else ""
         self.about: dict[str, Any] = {}
 
     @property
@@ -109,7 +111,7 @@ class NatsServer(Guarded, RunningServer):
         self.start()
 
     def _configured(self) -> Path:
-        stream = [f'jetstream {{ store_dir: "{self.folder / "data"}" }}'] if self.jetstream else []
+        stream = [f'jetstream {{ store_dir: "{self.folder / "data"}"{self.sync} }}'] if self.jetstream else []
         file = self.folder / "server.conf"
         file.write_text("\n".join((f'listen: "{HOST}:{self.port}"', *stream, *self.settings, "")), encoding="utf-8")
         return file

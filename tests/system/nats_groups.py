@@ -40,12 +40,13 @@ from motet_nats import NatsBackend
 from motet_nats.names import Names, lane_in
 from motet_nats.wire import read_letter
 
-GROUPS, NARROW = 500, 10
-BROAD = (1000, 5000)
+NARROW = 10
 OTHERS = ("steps", "drawing", "spawning", "waiting", "racing", "buried", "failing")
-WORKERS, WORKER_KILLS, SERVER_KILLS = 8, 100, 20
-OF_CLUSTER: tuple[int, int, tuple[int, int], tuple[int, ...]] = (4, 100, (10, 5), ())
-"""On a cluster: workers, groups, and what is killed of both; three servers need the rest of the machine."""
+Scale = tuple[int, int, tuple[int, int], tuple[int, ...]]
+"""Workers, groups, how many workers and servers are killed, and the sizes of large groups, one of each."""
+ALONE: Scale = (8, 500, (100, 20), (1000, 5000))
+OF_CLUSTER: Scale = (4, 100, (10, 5), ())
+"""On a cluster: three servers need the rest of the machine."""
 COPIES = 12
 """Messages that are copied at a time, at most."""
 
@@ -54,8 +55,8 @@ COPIES = 12
 class OnNats(Chaos):
     """Groups, and all else that a message can go through."""
 
-    groups: int = GROUPS
-    broad: Sequence[int] = BROAD
+    groups: int = 0
+    broad: Sequence[int] = ()
 
     @property
     def backend(self) -> NatsBackend:
@@ -139,14 +140,13 @@ async def perform(chosen: argparse.Namespace, path: Path) -> None:
     (path / "fleet").mkdir()
     with NatsCluster(find(), folder) if chosen.cluster else NatsServer(find(), folder) as server:
         app.url = server.url
-        size, groups, kills, broad = WORKERS, GROUPS, (WORKER_KILLS, SERVER_KILLS), BROAD
-        if chosen.cluster:
-            size, groups, kills, broad = OF_CLUSTER
+        size, groups, (workers, servers), broad = OF_CLUSTER if chosen.cluster else ALONE
         with Fleet(path / "fleet", server.url, str(path), size=size) as fleet:
             chaos = OnNats(
                 fleet,
                 Leaders(server) if isinstance(server, NatsCluster) else server,
-                *(number // share for number in kills),
+                workers // share,
+                servers // share,
                 groups=groups // share,
                 broad=[size // share for size in broad],
             )

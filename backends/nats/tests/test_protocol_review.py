@@ -1,4 +1,4 @@
-"""The findings of the protocol's review that are about NATS, each by its number; see test_protocol_review_runs.py too."""
+"""The findings of the protocol's review that are about NATS, each by its number; and test_protocol_review_runs.py."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ class BenchServer(Protocol):
 
     def clear(self) -> None:
         """Empty it."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,9 @@ class Connection(Client):
         if word == b"PING":
             await self._process_ping()
         elif word == b"PONG":
+            pongs: list[asyncio.Future[bool]] = getattr(self, "_pongs", [])
+            if pongs and pongs[0].done():
+                pongs[0] = asyncio.get_running_loop().create_future()  # nats-py fails when who waited has gone
             await self._process_pong()
         elif word == b"INFO":
             await self._process_info(msgspec.json.decode(line[5:]))
@@ -120,17 +123,18 @@ class Connection(Client):
         def end(task: asyncio.Task[Any]) -> None:
             ended(None if task.cancelled() else task.exception())
 
-        tasks: tuple[Any, ...] = (self._reading_task, self._flusher_task, self._ping_interval_task)
-        for task in tasks:
+        for task in self._tasks():
             task.add_done_callback(end)
+
+    def _tasks(self) -> list[asyncio.Task[Any]]:
+        found: list[Any] = [getattr(self, f"_{name}_task") for name in ("reading", "flusher", "ping_interval")]
+        return [task for task in found if task is not None]
 
     def abort(self) -> None:
         """Close the socket: nats-py leaves it open when it is stopped on its way, or the other side is silent."""
         self._handlers.clear()
-        tasks: tuple[Any, ...] = (self._reading_task, self._flusher_task, self._ping_interval_task)
-        for task in tasks:
-            if task is not None:
-                task.cancel()
+        for task in self._tasks():
+            task.cancel()
         writer = getattr(self._transport, "_bare_io_writer", None)
         if writer is not None:
             writer.transport.abort()

@@ -29,9 +29,9 @@ LINGER = 0.03
 """Seconds that a message waits here for the next `receive`, when it came after the last one had gone."""
 ASK = 30.0
 """Seconds after which a pull that waits is made anew."""
-BEAT = 1.0
+BEAT = 2.0
 """Seconds between two signs that the server has not forgotten a pull, as it does when another one becomes leader."""
-SILENCE = 2.5
+SILENCE = 5.0
 """Seconds without a sign after which a pull is made anew."""
 
 BROKEN_OFF = "broken off"

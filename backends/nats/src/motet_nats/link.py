@@ -29,6 +29,8 @@ PING = 5
 
 PATIENCE = 1.5
 """Seconds after which whoever asked is told that there was no answer: a cluster without a leader gives none."""
+FLUSH = 60
+"""Seconds that nobody waits for: whoever asks has less patience."""
 LOOK = 0.25
 """Seconds between two looks at who has waited so long; a timer for each would cost as much as the asking."""
 
@@ -115,6 +117,11 @@ class Link:
         """
         self.check()
         return await self.connection.listen(subject, handler)
+
+    async def caught_up(self) -> None:
+        """Return when the server has done what it was told before; until then others may not find us listening."""
+        self.check()
+        await self.connection.flush(timeout=FLUSH)
 
     async def ignore(self, number: int) -> None:
         """End what `listen` began, unless the connection has ended."""

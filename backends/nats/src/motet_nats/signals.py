@@ -49,6 +49,7 @@ class NatsSignals:
         if name in self.waiting and on is not link:
             number = await link.listen(f"{self.client.names.news}.{name}.*", self._hear)
             self.listening[name] = link, number
+        await link.caught_up()
 
     async def _leave(self, name: str) -> None:
         if name in self.listening:

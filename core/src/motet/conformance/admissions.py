@@ -69,7 +69,7 @@ class AdmissionContract(Contract):
     @proves("T19")
     async def test_t19_admitting_again_what_waits_changes_nothing(self, stage: Stage) -> None:
         for rule in Rule:
-            name, due = f".{rule}:1", 0.2 if rule is Rule.DEBOUNCE else None
+            name, due = f".{rule}:1", stage.stretched(0.2) if rule is Rule.DEBOUNCE else None
             for backend, body in ((stage.a, b"first"), (stage.b, b"again")):
                 assert await admit(stage, backend, stage.parcel(name, body=body, due=due), rule, key=rule) == name
 
@@ -79,7 +79,7 @@ class AdmissionContract(Contract):
 
     @proves("T19")
     async def test_t19_what_lost_its_place_does_not_take_it_back(self, stage: Stage) -> None:
-        for rule, due in ((Rule.DEBOUNCE, 0.2), (Rule.KEEP_LAST, None)):
+        for rule, due in ((Rule.DEBOUNCE, stage.stretched(0.2)), (Rule.KEEP_LAST, None)):
             first, last = (stage.parcel(f".{rule}{number}:1", due=due) for number in range(2))
             await admit(stage, stage.a, first, rule, key=rule)
             await admit(stage, stage.b, last, rule, key=rule)
@@ -90,15 +90,15 @@ class AdmissionContract(Contract):
 
     @proves("T20")
     async def test_t20_first_publishes_once_in_a_window(self, stage: Stage) -> None:
-        window = timedelta(seconds=0.5)
+        window = timedelta(seconds=stage.stretched(0.5))
         assert await admit(stage, stage.a, stage.parcel(".1:1"), Rule.FIRST, window=window) == ".1:1"
         assert await admit(stage, stage.b, stage.parcel(".2:1"), Rule.FIRST, window=window) == ".1:1"
         await stage.b.transport.ack(await stage.take(stage.b))
-        await stage.sleep(0.25)
+        await stage.sleep(stage.stretched(0.25))
         assert await admit(stage, stage.b, stage.parcel(".3:1"), Rule.FIRST, window=window) == ".1:1"
 
         # The window began with the publish: what was refused meanwhile has not made it longer.
-        await stage.sleep(0.4)
+        await stage.sleep(stage.stretched(0.4))
 
         assert await admit(stage, stage.b, stage.parcel(".4:1"), Rule.FIRST, window=window) == ".4:1"
         assert await stage.taken(stage.a) == [".4:1"]
@@ -131,8 +131,9 @@ class AdmissionContract(Contract):
     @proves("T21")
     async def test_t21_debounce_leaves_what_is_queued_or_gone(self, stage: Stage) -> None:
         await admit(stage, stage.a, stage.parcel(".1:1"), Rule.DEBOUNCE)
+        late = stage.parcel(".2:1", due=stage.stretched(0.3))
 
-        assert await admit(stage, stage.b, stage.parcel(".2:1", due=0.1), Rule.DEBOUNCE) == ".2:1"
+        assert await admit(stage, stage.b, late, Rule.DEBOUNCE) == ".2:1"
         assert await stage.taken(stage.b) == [".1:1"]
         await stage.b.transport.ack([await stage.one(stage.b)])
 

@@ -101,6 +101,10 @@ class Stage:
         """Restart the broker under the open clients."""
         await self.contract.restart()
 
+    def stretched(self, seconds: float) -> float:
+        """Stretch a time within which a test does something, as much as its broker's lease is longer than 0.5 s."""
+        return seconds * max(1.0, self.contract.lease / timedelta(seconds=0.5))
+
     # Names and values.
 
     def name(self, what: str) -> str:

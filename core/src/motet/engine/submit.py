@@ -107,7 +107,7 @@ class Submitter:
         bound = self.catalog.bind(term, False)
         stencil = self.stencils.get(id(bound.profile))
         if stencil is None or stencil.profile is not bound.profile:
-            stencil = Stencil.of(self.prepare(term).compiled)
+            stencil = Stencil.of(self.compiled(term, ""))
             if stencil is None:
                 return None
             self.stencils[id(stencil.profile)] = stencil
@@ -119,9 +119,7 @@ class Submitter:
     def prepare(self, term: Term[Any, Any], options: Submission | None = None) -> Prepared:
         """Compile a term with its options; no I/O."""
         if not options:
-            run, ttl = self.ids.new(), self.ttl_of(term)
-            compiled = compile_term(term, Origin(run=run, discard=not ttl), self.catalog, ttl=ttl or self.marker_ttl)
-            return Prepared.of(compiled, None, self.clock.now())
+            return Prepared.of(self.compiled(term, self.ids.new()), None, self.clock.now())
         given: dict[str, Any] = dict(options)
         run = self.run_id(given)
         due = self.due(given)
@@ -131,6 +129,11 @@ class Submitter:
         origin = Origin(run=run, discard=not ttl, given="id" in given or "unique" in given)
         compiled = compile_term(chosen, origin, self.catalog, ttl=ttl or self.marker_ttl)
         return Prepared.of(compiled, due, self.clock.now())
+
+    def compiled(self, term: Term[Any, Any], run: str) -> Compiled:
+        """Compile a term as it is."""
+        ttl = self.ttl_of(term)
+        return compile_term(term, Origin(run=run, discard=not ttl), self.catalog, ttl=ttl or self.marker_ttl)
 
     def ttl_of(self, term: Term[Any, Any]) -> float:
         """A single call keeps its result as its task says; a composition as the app says."""
