@@ -226,19 +226,19 @@ def fired_again() -> Sequence[Patch]:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "edge-triggered barrier": Mutant(edge_triggered, "ordered", (0, 21, 22)),
-    "counter instead of set": Mutant(counter, "ordered", (12, 22, 24)),
-    "slot counted twice": Mutant(counted_twice, "ordered", (354, 386, 465)),
+    "edge-triggered barrier": Mutant(edge_triggered, "ordered", (0, 6, 19)),
+    "counter instead of set": Mutant(counter, "ordered", (6, 25, 39)),
+    "slot counted twice": Mutant(counted_twice, "ordered", (354, 465, 591)),
     "ack first": Mutant(ack_first, "ordered", (0, 6, 10)),
     "publish before recording": Mutant(publish_first, "ordered", (0, 1, 3)),
     "last writer wins": Mutant(last_writer_wins, "ordered", (1, 2, 3)),
-    "barrier deleted before its group is decided": Mutant(deleted_early, "ordered", (0, 21, 42)),
+    "barrier deleted before its group is decided": Mutant(deleted_early, "ordered", (0, 6, 19)),
     "lease not renewed": Mutant(not_renewed, "fused", (4, 6, 9)),
-    "fence not checked": Mutant(not_fenced, "fused", (4, 17, 18)),
+    "fence not checked": Mutant(not_fenced, "fused", (4, 23, 26)),
     "sweep too early": Mutant(swept_early, "fused", (2, 5, 7)),
     "a mark is left behind": Mutant(mark_left, "fused", (79, 91, 92)),
-    "suspect delivery not looked up": Mutant(not_looked_up, "fused", (6, 9, 12)),
-    "cancelled work is started": Mutant(not_stopped, "fused", (522, 1897, 2513)),
+    "suspect delivery not looked up": Mutant(not_looked_up, "fused", (2, 6, 12)),
+    "cancelled work is started": Mutant(not_stopped, "fused", (522, 1598, 2617)),
     "lock granted to one too many": Mutant(crowded, "fused", (3, 33, 42)),
-    "due time fired by everybody": Mutant(fired_again, "fused", (223, 258, 427)),
+    "due time fired by everybody": Mutant(fired_again, "fused", (258, 396, 427)),
 }

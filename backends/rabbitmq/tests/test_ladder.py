@@ -158,6 +158,7 @@ async def test_a_fixed_delay_is_declared_once_and_again_on_a_new_connection(serv
         await link.close()
 
 
+@pytest.mark.timeout(120)
 async def test_nothing_falls_off_when_the_broker_is_killed_three_times(own_server: RabbitServer) -> None:
     count = 1000
     link = Link(locate(own_server.url), timeout=60)

@@ -134,9 +134,11 @@ class AdmissionContract(Contract):
         late = stage.parcel(".2:1", due=stage.stretched(0.3))
 
         assert await admit(stage, stage.b, late, Rule.DEBOUNCE) == ".2:1"
-        assert await stage.taken(stage.b) == [".1:1"]
+        first = await stage.take(stage.b, wait=NOW)
+        await stage.b.transport.ack(first)
         await stage.b.transport.ack([await stage.one(stage.b)])
 
+        assert stage.named([each.id for each in first]) == [".1:1"]
         assert await admit(stage, stage.a, stage.parcel(".3:1", due=0.1), Rule.DEBOUNCE) == ".3:1"
         assert await stage.taken(stage.b, wait=SOON) == [".3:1"]
         records = await stage.b.store.get([stage.key("o.0", stage.id(f".{number}")) for number in (1, 2, 3)])

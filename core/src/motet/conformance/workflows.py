@@ -48,7 +48,9 @@ class WorkflowContract(FlowContract):
         app = stage.app(result_ttl=60)
         app.registry.definitions = algebra.app.registry.definitions
         wide = group(algebra.leaf.s(f"n{n}") for n in range(12))
-        chosen = [*examples(terms(max_leaves=10), TERMS), chain(wide, algebra.identity.s(), wide)]
+        empty: Any = group([])
+        more = [chain(wide, algebra.identity.s(), wide), empty, chain(empty, algebra.identity.s())]
+        chosen = [*examples(terms(max_leaves=10), TERMS), *more]
 
         async with self._running(stage, app):
             runs = [await self._submit(stage, app, term) for term in chosen]
