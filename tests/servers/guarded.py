@@ -154,6 +154,9 @@ class Guarded(Server):
     def pause(self) -> None:
         """Let it stand still: it holds its connections, and answers nobody."""
         self.signal(signal.SIGSTOP)
+        state = Path(f"/proc/{self.pid}/stat")
+        if state.exists():  # on a busy machine some of its threads run on for a moment
+            wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", f"{self.pid} does not stop")
 
     def go_on(self) -> None:
         """End a pause."""

@@ -28,7 +28,9 @@ class Barriers:
         self.streams = streams
         self.records = records
         self.stream: str = client.names.records
-        self.there: dict[str, asyncio.Future[bool]] = {}
+        self.made: set[str] = set()
+        self.waiting: dict[str, list[asyncio.Future[bool]]] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, given: Open) -> None:
         """Make a barrier, unless there is one (S6)."""
@@ -66,7 +68,7 @@ class Barriers:
         )
         if made is None:
             # It was swept meanwhile: whoever comes late leaves nothing behind (C13).
-            self.there.pop(start, None)
+            self.made.discard(start)
             if mine:
                 await self.streams.delete(self.stream, mine)
             return None
@@ -76,22 +78,46 @@ class Barriers:
 
     async def _exists(self, start: str) -> bool:
         """Say whether a barrier was made. All who arrive at once wait for one answer, and go on in their order (P6)."""
-        asking = self.there.get(start)
-        if asking is None:
-            if len(self.there) >= MOST:
-                self.there.clear()
-            asking = self.there[start] = asyncio.get_running_loop().create_task(self._ask(start))
-            asking.add_done_callback(lambda done: done.cancelled() or done.exception())  # who asked may have gone away
-        return await asyncio.shield(asking)
+        if start in self.made:
+            return True
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        if start in self.waiting:
+            self.waiting[start].append(future)
+        else:
+            self.waiting[start] = [future]
+            task = loop.create_task(self._ask(start))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        return await future
 
-    async def _ask(self, start: str) -> bool:
-        found = False
+    async def _ask(self, start: str) -> None:
         try:
             found = await self._made(start) is not None
-        finally:
-            if not found:  # it may be made yet
-                self.there.pop(start, None)
-        return found
+        except BaseException as error:
+            for future in self.waiting.pop(start):
+                if not future.done():
+                    future.set_exception(error)
+                    future.exception()  # who asked may have gone away
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._go_on(start, found)
+
+    def _go_on(self, start: str, found: bool) -> None:
+        """Let those go on who wait; who comes before they do comes after them."""
+        going, self.waiting[start] = self.waiting[start], []
+        for future in going:
+            if not future.done():
+                future.set_result(found)
+        if going:
+            asyncio.get_running_loop().call_soon(self._go_on, start, found)
+            return
+        del self.waiting[start]
+        if found:  # else it may be made yet
+            if len(self.made) >= MOST:
+                self.made.clear()
+            self.made.add(start)
 
     async def _failures(self, start: str) -> int:
         subjects = await self.streams.subjects(self.stream, f"{start}.a.*.*")

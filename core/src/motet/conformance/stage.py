@@ -13,6 +13,7 @@ import anyio
 
 from motet.app import Motet
 from motet.conformance.faults import Fault
+from motet.errors import Unavailable
 from motet.identity import shorten
 from motet.memory.clock import VirtualClock
 from motet.message import Key, Parcel
@@ -28,6 +29,7 @@ __all__ = ["NOW", "SOON", "Stage", "Undeclared", "Unproven"]
 
 NOW = timedelta()
 SOON = timedelta(seconds=10)
+RESTART = timedelta(seconds=40)
 """Long enough for whatever happens at all; nothing waits so long when all is well."""
 
 FLAGS_LATE = 1.5
@@ -98,8 +100,18 @@ class Stage:
             yield self.fault.between(backend)
 
     async def restart(self) -> None:
-        """Restart the broker under the open clients."""
+        """Restart the broker under the open clients, and wait until it serves both: that may take it half a minute."""
         await self.contract.restart()
+        give_up = self.now + RESTART.total_seconds()
+        for backend in (self.a, self.b):
+            while True:
+                try:
+                    await backend.store.get([self.key("served")])
+                    break
+                except Unavailable:
+                    if self.now > give_up:
+                        raise
+                    await self.sleep(0.1)
 
     def stretched(self, seconds: float) -> float:
         """Stretch a time within which a test does something, as much as its broker's lease is longer than 0.5 s."""
