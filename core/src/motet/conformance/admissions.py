@@ -134,11 +134,14 @@ class AdmissionContract(Contract):
         late = stage.parcel(".2:1", due=stage.stretched(0.3))
 
         assert await admit(stage, stage.b, late, Rule.DEBOUNCE) == ".2:1"
-        first = await stage.take(stage.b, wait=NOW)
-        await stage.b.transport.ack(first)
-        await stage.b.transport.ack([await stage.one(stage.b)])
+        found: list[str] = []
+        while len(found) < 2:
+            taken = await stage.take(stage.b)
+            assert taken
+            await stage.b.transport.ack(taken)
+            found += stage.named([each.id for each in taken])
 
-        assert stage.named([each.id for each in first]) == [".1:1"]
+        assert found == [".1:1", ".2:1"]
         assert await admit(stage, stage.a, stage.parcel(".3:1", due=0.1), Rule.DEBOUNCE) == ".3:1"
         assert await stage.taken(stage.b, wait=SOON) == [".3:1"]
         records = await stage.b.store.get([stage.key("o.0", stage.id(f".{number}")) for number in (1, 2, 3)])
