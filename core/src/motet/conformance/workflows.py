@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from motet.canvas.terms import Term, chain, group
+from motet.canvas.terms import Group, Term, chain, group
 from motet.conformance import algebra
 from motet.conformance.algebra import Err, Meaning, Ok, denote
 from motet.conformance.contract import proves
@@ -48,8 +48,8 @@ class WorkflowContract(FlowContract):
         app = stage.app(result_ttl=60)
         app.registry.definitions = algebra.app.registry.definitions
         wide = group(algebra.leaf.s(f"n{n}") for n in range(12))
-        empty: Any = group([])
-        more = [chain(wide, algebra.identity.s(), wide), empty, chain(empty, algebra.identity.s())]
+        empty: Group[Any, Any] = group(())
+        more: list[Any] = [chain(wide, algebra.identity.s(), wide), empty, chain(empty, algebra.identity.s())]
         chosen = [*examples(terms(max_leaves=10), TERMS), *more]
 
         async with self._running(stage, app):
