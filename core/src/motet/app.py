@@ -206,7 +206,15 @@ class Motet:
         for term in given:
             self._own(term)
         runs = await self.submitter.submit_many(given)
-        return [self.handle_of(run, term) for run, term in zip(runs, given, strict=True)]
+        calls: dict[str, Callable[[bytes], Any]] = {}  # what reads the value of a task: in bulk they are a few
+        client, handles = self.client, list[Handle[Any]]()
+        for run, term in zip(runs, given, strict=True):
+            if type(term) is Signature and term.form == "call":
+                read = calls.get(term.task) or calls.setdefault(term.task, self.reader(term))
+                handles.append(Handle(client, run, read, known=True))
+            else:
+                handles.append(self.handle_of(run, term))
+        return handles
 
     def stands_for(self, other: Launcher) -> bool:
         """Whether terms of another app are submitted here: an eager run stands for the app that it was asked of."""
