@@ -29,8 +29,9 @@ __all__ = ["NOW", "SOON", "Stage", "Undeclared", "Unproven"]
 
 NOW = timedelta()
 SOON = timedelta(seconds=10)
-RESTART = timedelta(seconds=40)
 """Long enough for whatever happens at all; nothing waits so long when all is well."""
+RESTART = timedelta(seconds=40)
+"""So long a broker that was restarted may refuse its clients."""
 
 FLAGS_LATE = 1.5
 """Seconds after which a flag must have been seen, with what the way there and back may take."""
