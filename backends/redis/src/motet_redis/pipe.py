@@ -78,7 +78,7 @@ class Pipe(asyncio.Protocol):
             self.transport.write(b"".join(unsent))
 
     def look(self) -> None:
-        """See whether the one who waits longest has waited too long. One timer for all: one a call took a tenth of it."""
+        """See whether the one who waits longest has waited too long. One timer for all calls."""
         self.watch = None
         if not self.waiting or self.patience is None:
             return
