@@ -223,7 +223,7 @@ What is measured:
 * **group of 100,000**: the client's whole process, interpreter included, submitting from a generator.
 * **worker**: the process that `motet worker` starts, or a script of ten lines with `app.make_worker()` where there is
   no command yet. Start counts from exec, with the message queued before, to the first line of its task.
-* **redis**, **nats** are explained with their peers, below.
+* What has peers on a broker is explained with them, below.
 """
 
 
