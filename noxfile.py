@@ -318,8 +318,8 @@ def ci(session: nox.Session) -> None:
     results = [attempt(check, session) for check in (lint, types, contracts, tests, docs, build, demo)]
     # The same schedules each time: what new ones find is a finding, not a reason to refuse an unrelated change.
     results.append(attempt(simulate, session, "--seed", "2000000", name="sim"))
-    results.append(attempt(kill, session, "--kills", "2", name="faults"))
     results += [attempt(on_other, session, path, name=f"python {minor}") for minor, path in others.items()]
+    results.append(attempt(kill, session, "--kills", "2", name="faults"))
     for minor in PYTHONS:
         if minor not in others and not platform.python_version().startswith(f"{minor}."):
             session.warn(f"python {minor} was not found: nothing was checked on it")

@@ -144,6 +144,9 @@ def conclude(reports: list[Report], unseen: list[str], seconds: float, *, write:
     total = sum(report.kills for report in reports)
     found = f"{lost(violations)} lost, {doubled(violations)} doubled, {len(violations)} violations"
     print(f"{len(reports)} places, {total} faults, {found}, {seconds:.0f} s")
+    for report in reports:  # once more, where nobody has to look for them
+        for violation in report.violations:
+            print(f"{report.point.name} on {report.point.on}:", *violation)
     for name in unseen:
         print(f"the judge has not noticed a settler that is broken: {name}")
     if write:

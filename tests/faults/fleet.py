@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -14,11 +15,12 @@ import anyio
 import attrs
 from history import Mark, read
 
-__all__ = ["Fleet", "Player", "until"]
+__all__ = ["TURN", "Fleet", "Player", "until"]
 
 HERE = Path(__file__).parent
 WORKERS = 4
 TURN = 0.01
+"""Seconds between two looks."""
 
 
 async def until(true: Callable[[], bool], limit: float, what: str) -> None:
@@ -40,6 +42,8 @@ class Player:
 
     process: subprocess.Popen[bytes]
     point: str = ""
+    woken: float = 0.0
+    """When it went on after it had been frozen, on the clock of the marks."""
 
     @property
     def gone(self) -> bool:
@@ -57,8 +61,13 @@ class Player:
     def thawed(self) -> bool:
         """Whether it is gone; if it has frozen itself meanwhile, it goes on."""
         if self.frozen:
-            self.send(signal.SIGCONT)
+            self.wake()
         return self.gone
+
+    def wake(self) -> None:
+        """Let it go on."""
+        self.woken = time.monotonic()
+        self.send(signal.SIGCONT)
 
     def _state(self) -> str:
         try:

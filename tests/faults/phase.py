@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import anyio
 import attrs
 from checker import Violation, check, executions, nodes
-from fleet import WORKERS, Fleet, Player, until
+from fleet import TURN, WORKERS, Fleet, Player, until
 from history import History, Mark, Outcome, Run, State
 from mixture import KINDS, LEASE, Piece, app
 from points import LARGE, Point
@@ -18,11 +18,14 @@ from points import LARGE, Point
 from motet import ResultTimeout, TaskCancelled, TaskFailed, Unavailable
 from motet.canvas.records import RUN, outcome_key
 from motet.message import Place
+from motet.worker.execute import leaves
 
 __all__ = ["PATIENCE", "Phase", "Report"]
 
 FROZEN = {"rabbitmq": 6.0}
 """Seconds of a freeze, where that is not two leases: three heartbeats."""
+HINDERED = {"sqlite", "ordered", "rabbitmq"}
+"""Where a frozen worker may keep all others from the flags of cancelled runs: it has the file's lock, or their shard."""
 VICTIMS = (2, 3)
 """Which of the workers are killed; the others see to it that work goes on."""
 LOAD = 5
@@ -59,24 +62,25 @@ class Phase:
         self.pieces: dict[str, Piece] = {}
         self.outcomes: list[Outcome] = []
         self.wrong: list[Violation] = []
+        self.first = 0
         self.kills = 0
-        self.woken: dict[int, float] = {}
+        self.waking = 0
         self.over = False
         self.slack = 0.0
 
     async def play(self, kills: int) -> Report:
         """Kill so often, wait for all that was accepted, judge."""
         began = time.monotonic()
-        first = len(self.fleet.all)
+        self.first = len(self.fleet.all)
         await self.man(armed=self.point.who == "worker")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.feel)
             for number in range(1 if LARGE.intersection(self.point.kinds) or self.point.who != "worker" else LOAD):
                 tasks.start_soon(self.load, number)
             try:
-                await (self.kill_workers(kills) if self.point.who == "worker" else self.kill_clients(kills))
+                await self.attack(kills)
             except* TimeoutError as errors:
-                self.wrong += [Violation("harness", "", str(error)) for error in errors.exceptions]
+                self.wrong += [Violation("harness", "", str(error)) for error in leaves(errors)]
             self.over = True
         if self.point.who == "worker":
             # What is still armed may die on its way out, like the others.
@@ -84,7 +88,7 @@ class Phase:
                 await self.fleet.retire(slot)
         await self.drain()
         await self.look_again()
-        return self.judge(time.monotonic() - began, sum(player.killed for player in self.fleet.all[first:]))
+        return self.judge(time.monotonic() - began, sum(player.killed for player in self.fleet.all[self.first :]))
 
     async def feel(self) -> None:
         """Notice how late this machine wakes who sleeps."""
@@ -164,19 +168,45 @@ class Phase:
             if self.fleet.workers[slot] is None:
                 self.fleet.work(slot, self.point.armed(slot) if armed and slot in VICTIMS else "")
 
+    async def attack(self, kills: int) -> None:
+        if self.point.who != "worker":
+            await self.kill_clients(kills)
+        elif self.point.stop:
+            await self.freeze_workers(kills)
+        else:
+            await self.kill_workers(kills)
+
     async def kill_workers(self, kills: int) -> None:
         """Have so many workers reach the place, and a new one for each."""
         number = itertools.count(VICTIMS[-1] + 1)
         while self.kills < kills:
             await until(lambda: any(map(self.fell, VICTIMS)), PATIENCE, f"a worker at {self.point.name}")
-            fallen = [slot for slot in VICTIMS if self.fell(slot)]
-            if self.point.stop:
-                async with anyio.create_task_group() as tasks:  # one may hold the lock that the other needs to end
-                    for slot in fallen:
-                        tasks.start_soon(self.wake, slot)
-            for slot in fallen:
+            for slot in filter(self.fell, VICTIMS):
                 self.kills += 1
                 self.fleet.work(slot, self.point.armed(next(number)) if self.kills < kills else "")
+
+    async def freeze_workers(self, kills: int) -> None:
+        """Have so many workers freeze at the place."""
+        number = itertools.count(VICTIMS[-1] + 1)
+        async with anyio.create_task_group() as tasks:
+            for slot in VICTIMS:
+                tasks.start_soon(self.freeze, slot, kills, number)
+            for fallen in range(kills):
+                await until(lambda fallen=fallen: self.kills > fallen, PATIENCE, f"a worker at {self.point.name}")
+
+    async def freeze(self, slot: int, kills: int, number: Iterator[int]) -> None:
+        """Wake whoever freezes here, each in its own time: one may hold the lock that the other needs to end."""
+        while self.kills < kills or self.waking:
+            if self.fell(slot):
+                self.waking += 1
+                await self.wake(slot)
+                self.waking -= 1
+                self.kills += 1
+                if self.kills >= kills:
+                    return
+                self.fleet.work(slot, self.point.armed(next(number)))
+            await anyio.sleep(TURN)
+        await self.fleet.retire(slot)  # or it might freeze with the lock when nobody looks after it any more
 
     def fell(self, slot: int) -> bool:
         """Whether a worker has reached the place."""
@@ -187,12 +217,16 @@ class Phase:
 
     async def wake(self, slot: int) -> None:
         """Let what a frozen worker holds become others', then let it go on: it settles late, and ends."""
-        await anyio.sleep(FROZEN.get(self.point.on, 2 * LEASE))  # the fault itself
+        await anyio.sleep(self.frozen)  # the fault itself
         player = self.fleet.workers[slot]
         assert player is not None
-        self.woken[player.process.pid] = time.monotonic()
-        player.send(signal.SIGCONT)
+        player.wake()
         await self.fleet.retire(slot)
+
+    @property
+    def frozen(self) -> float:
+        """Seconds of a freeze."""
+        return FROZEN.get(self.point.on, 2 * LEASE)
 
     async def kill_clients(self, kills: int) -> None:
         """Have so many clients die there, each in the middle of a call, which is then made again."""
@@ -258,9 +292,9 @@ class Phase:
         losses = self.fleet.losses()
         if self.point.stop:
             # All that a frozen worker held goes to others, as with a kill.
-            losses += self.kills
-            # It may own the shard that keeps the flags: until the broker gives it to another, nobody reads one.
-            self.slack += FROZEN.get(self.point.on, 0)
-        history = History(self.runs, tuple(marks), tuple(self.outcomes), killed, losses, self.woken, self.slack)
+            losses += sum(player.woken > 0 for player in self.fleet.all[self.first :])
+            self.slack += self.frozen if self.point.on in HINDERED else 0.0
+        woken = {player.process.pid: player.woken for player in self.fleet.all if player.woken}
+        history = History(self.runs, tuple(marks), tuple(self.outcomes), killed, losses, woken, self.slack)
         found = [*self.wrong, *check(history)]
         return Report(self.point, self.kills, len(self.runs), executions(history), nodes(history), seconds, found)
