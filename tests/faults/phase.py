@@ -191,8 +191,8 @@ class Phase:
         async with anyio.create_task_group() as tasks:
             for slot in VICTIMS:
                 tasks.start_soon(self.freeze, slot, kills, number)
-            for fallen in range(kills):
-                await until(lambda fallen=fallen: self.kills > fallen, PATIENCE, f"a worker at {self.point.name}")
+            while (before := self.kills) < kills:
+                await until(lambda: self.kills > before, PATIENCE, f"a worker at {self.point.name}")  # noqa: B023 - it is asked at once
 
     async def freeze(self, slot: int, kills: int, number: Iterator[int]) -> None:
         """Wake whoever freezes here, each in its own time: one may hold the lock that the other needs to end."""
