@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import anyio
 import attrs
@@ -25,7 +26,7 @@ __all__ = ["PATIENCE", "Phase", "Report"]
 FROZEN = {"rabbitmq": 6.0}
 """Seconds of a freeze, where that is not two leases: three heartbeats."""
 HINDERED = {"sqlite", "ordered", "rabbitmq"}
-"""Where a frozen worker may keep all others from the flags of cancelled runs: it has the file's lock, or their shard."""
+"""Where a frozen worker may keep others from the flags of cancelled runs: it has the file's lock, or their shard."""
 VICTIMS = (2, 3)
 """Which of the workers are killed; the others see to it that work goes on."""
 LOAD = 5
@@ -187,14 +188,14 @@ class Phase:
 
     async def freeze_workers(self, kills: int) -> None:
         """Have so many workers freeze at the place."""
-        number = itertools.count(VICTIMS[-1] + 1)
+        numbers = itertools.count(VICTIMS[-1] + 1)
         async with anyio.create_task_group() as tasks:
             for slot in VICTIMS:
-                tasks.start_soon(self.freeze, slot, kills, number)
-            while (before := self.kills) < kills:
-                await until(lambda: self.kills > before, PATIENCE, f"a worker at {self.point.name}")  # noqa: B023 - it is asked at once
+                tasks.start_soon(self.freeze, slot, kills, numbers)
+            for number in range(1, kills + 1):
+                await until(partial(self.had, number), PATIENCE, f"a worker at {self.point.name}")
 
-    async def freeze(self, slot: int, kills: int, number: Iterator[int]) -> None:
+    async def freeze(self, slot: int, kills: int, numbers: Iterator[int]) -> None:
         """Wake whoever freezes here, each in its own time: one may hold the lock that the other needs to end."""
         while self.kills < kills or self.waking:
             if self.fell(slot):
@@ -204,9 +205,12 @@ class Phase:
                 self.kills += 1
                 if self.kills >= kills:
                     return
-                self.fleet.work(slot, self.point.armed(next(number)))
+                self.fleet.work(slot, self.point.armed(next(numbers)))
             await anyio.sleep(TURN)
         await self.fleet.retire(slot)  # or it might freeze with the lock when nobody looks after it any more
+
+    def had(self, kills: int) -> bool:
+        return self.kills >= kills
 
     def fell(self, slot: int) -> bool:
         """Whether a worker has reached the place."""
