@@ -22,7 +22,7 @@ from motet.canvas.terms import Chain, Group, Recovered, Signature, Term
 from motet.codec import decode
 from motet.engine.client import Client
 from motet.engine.plans import Plans
-from motet.engine.submit import Submitter
+from motet.engine.submit import Bulk, Submitter
 from motet.engine.values import Values
 from motet.errors import UsageError
 from motet.handle import GroupHandle, Handle
@@ -202,18 +202,17 @@ class Motet:
 
     async def submit_many(self, terms: Iterable[Term[Any, Any]]) -> list[Handle[Any]]:
         """Submit many terms, each a run of its own, in as few round trips as the backend allows."""
-        given: Sequence[Term[Any, Any]] = list(terms)
-        for term in given:
-            self._own(term)
-        runs = await self.submitter.submit_many(given)
+        bulk, client, handles = Bulk(self.submitter), self.client, list[Handle[Any]]()
         calls: dict[str, Callable[[bytes], Any]] = {}  # what reads the value of a task: in bulk they are a few
-        client, handles = self.client, list[Handle[Any]]()
-        for run, term in zip(runs, given, strict=True):
+        for term in terms:
+            self._own(term)
+            run = bulk.add(term)
             if type(term) is Signature and term.form == "call":
                 read = calls.get(term.task) or calls.setdefault(term.task, self.reader(term))
                 handles.append(Handle(client, run, read, known=True))
             else:
                 handles.append(self.handle_of(run, term))
+        await bulk.send()
         return handles
 
     def stands_for(self, other: Launcher) -> bool:

@@ -101,7 +101,8 @@ class Binding:
             try:
                 call = form.call(*args, **kwargs)
                 raw = _encoder.encode(call)
-                check_depth(raw)
+                if len(raw) > LIMITS.depth:
+                    check_depth(raw)
                 if form.read(raw) == call:
                     return raw
             except Exception:  # noqa: BLE001, S110 - the careful way below finds the words for it

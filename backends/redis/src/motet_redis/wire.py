@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -99,38 +99,42 @@ def slices(values: Sequence[T], size: int = SLICE) -> list[Sequence[T]]:
     return [values[first : first + size] for first in range(0, len(values), size)]
 
 
-_lanes: dict[Lane, str] = {}
-_heads: dict[tuple[Lane, bool], bytes] = {}
+class Label(NamedTuple):
+    """What the wire says of a lane: its name, and what stands before a body in it, fresh or suspect."""
+
+    name: str
+    heads: tuple[bytes, bytes]
+
+
+_labels: dict[Lane, Label] = {}
+
+
+def label(lane: Lane) -> Label:
+    """The label of a lane, which is made once; its heads are as `lua/messages.lua` has them."""
+    found = _labels.get(lane)
+    if found is None:
+        if len(_labels) > 10_000:
+            _labels.clear()
+        text = str(lane)
+        name = text.encode()
+        if len(name) > 255:
+            raise UsageError(f"a lane of more than 255 bytes: {lane}")
+        fresh, suspect = (bytes([flag, 0, 0, len(name)]) + name for flag in (False, True))
+        found = _labels[lane] = Label(text, (fresh, suspect))
+    return found
 
 
 def lane_name(lane: Lane) -> str:
-    """The name of a lane, which is made once."""
-    found = _lanes.get(lane)
-    if found is None:
-        if len(_lanes) > 10_000:
-            _lanes.clear()
-        found = _lanes[lane] = str(lane)
-    return found
-
-
-def head(lane: Lane, suspect: bool) -> bytes:
-    """What stands before a body: see `lua/messages.lua`."""
-    found = _heads.get((lane, suspect))
-    if found is None:
-        if len(_heads) > 10_000:
-            _heads.clear()
-        name = lane_name(lane).encode()
-        if len(name) > 255:
-            raise UsageError(f"a lane of more than 255 bytes: {lane}")
-        found = _heads[lane, suspect] = bytes([suspect, 0, 0, len(name)]) + name
-    return found
+    """The name of a lane."""
+    return label(lane).name
 
 
 def parcel(given: Parcel) -> tuple[Any, ...]:
     """A parcel as `messages.lua` has it."""
-    due = NEVER if given.due is None else instant(given.due)
-    value = head(given.lane, given.suspect or given.due is not None) + given.body
-    return given.id, lane_name(given.lane), due, raw(value)
+    name, (fresh, suspect) = label(given.lane)
+    if given.due is None and not given.suspect:
+        return given.id, name, NEVER, raw(fresh + given.body)
+    return given.id, name, NEVER if given.due is None else instant(given.due), raw(suspect + given.body)
 
 
 def code(op: Op) -> tuple[Any, ...]:

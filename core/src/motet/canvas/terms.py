@@ -174,10 +174,6 @@ class Term(Generic[I, V]):
         return launcher(term).apply(term)
 
 
-def _tuple(value: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(value)
-
-
 @attrs.frozen(eq=False, weakref_slot=False)
 class Signature(Term[I, V]):
     """A call not yet made: a task's name, arguments and options.
@@ -186,7 +182,7 @@ class Signature(Term[I, V]):
     """
 
     task: str
-    args: tuple[Any, ...] = attrs.field(default=(), converter=_tuple)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
     kwargs: Mapping[str, Any] = NOTHING
     options: Mapping[str, Any] = attrs.field(default=NOTHING, kw_only=True)
     immutable: bool = attrs.field(default=False, kw_only=True)

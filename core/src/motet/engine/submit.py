@@ -27,7 +27,7 @@ from motet.options import aware, instant, seconds
 from motet.ports import Backend, Clock, Entry, Ids
 from motet.program import Do, Op, Put
 
-__all__ = ["Child", "Submitter", "child", "read_children", "spawned"]
+__all__ = ["Bulk", "Child", "Submitter", "child", "read_children", "spawned"]
 
 CALLS = 1000
 """Runs handed over in one call."""
@@ -70,31 +70,6 @@ class Submitter:
                 f"run {prepared.run} was not confirmed within {self.timeout.total_seconds():g} s; "
                 "submit it again with the same id to be sure of one run"
             ) from error
-
-    async def submit_many(self, terms: Sequence[Term[Any, Any]]) -> list[str]:
-        """Submit many terms in as few round trips as the backend allows; each is a run of its own."""
-        runs: list[str] = []
-        calls: list[Parcel] = []
-        entries: list[Entry] = []
-        for term in terms:
-            if (single := self.single(term)) is not None:
-                runs.append(single[0])
-                calls.append(single[1])
-                continue
-            prepared = self.prepare(term)
-            runs.append(prepared.run)
-            if prepared.compiled.plain is not None:
-                calls.append(advance.called(prepared.plan, prepared.now))
-            elif (entry := self.at_once(prepared)) is not None:
-                entries.append(entry)
-            else:
-                await self.send(prepared)
-        with anyio.fail_after(self.timeout.total_seconds() * (1 + len(runs) / 10_000)):
-            for start in range(0, len(calls), CALLS):
-                await self.backend.transport.publish(calls[start : start + CALLS])
-            for start in range(0, len(entries), CALLS):
-                await self.backend.settler.settle(entries[start : start + CALLS])
-        return runs
 
     def single(self, term: Term[Any, Any]) -> tuple[str, Parcel] | None:
         """Return the run and the message of a call that nothing decorates; None for any other term, which has a plan.
@@ -203,6 +178,59 @@ class Submitter:
                 hit("between_pages")
                 batch = []
         await self.backend.store.put(batch)
+
+
+class Bulk:
+    """Many runs on their way, in as few round trips as the backend allows. All are checked before any is sent."""
+
+    def __init__(self, submitter: Submitter) -> None:
+        self.submitter: Submitter = submitter
+        self.count: int = 0
+        self.calls: list[Parcel] = []
+        self.entries: list[Entry] = []
+        self.large: list[Prepared] = []
+
+    def add(self, term: Term[Any, Any]) -> str:
+        """Take a term in, which is not looked at again, and return its run's id.
+
+        Raises:
+            UsageError: The term is wrong.
+        """
+        self.count += 1
+        if (single := self.submitter.single(term)) is not None:
+            run, parcel = single
+            self.calls.append(parcel)
+            return run
+        prepared = self.submitter.prepare(term)
+        if prepared.compiled.plain is not None:
+            self.calls.append(advance.called(prepared.plan, prepared.now))
+        elif (entry := self.submitter.at_once(prepared)) is not None:
+            self.entries.append(entry)
+        else:
+            self.large.append(prepared)
+        return prepared.run
+
+    async def send(self) -> None:
+        """Send all.
+
+        Raises:
+            Unavailable: The backend did not confirm within the timeout, and half a millisecond for each run.
+        """
+        timeout = self.submitter.timeout.total_seconds() * (1 + self.count / 10_000)
+        for prepared in self.large:
+            await self.submitter.send(prepared)
+        backend = self.submitter.backend
+        try:
+            with anyio.fail_after(timeout):
+                for start in range(0, len(self.calls), CALLS):
+                    await backend.transport.publish(self.calls[start : start + CALLS])
+                for start in range(0, len(self.entries), CALLS):
+                    await backend.settler.settle(self.entries[start : start + CALLS])
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{self.count} runs were not confirmed within {timeout:g} s: some may have begun; "
+                "give ids of your own, so that to submit again is to be sure of one run each"
+            ) from error
 
 
 OUTER = {"id", "unique", "delay", "eta", "result_ttl"}

@@ -70,17 +70,21 @@ class SystemClock:
 
 
 LETTERS: bytes = bytes.maketrans(b"+/", b"mt")
+DRAWN = 64
+"""Ids at a time; their bytes are a whole number of the threes of base64."""
 
 
 class RandomIds:
     """Ids of milliseconds and 83 random bits, much as in UUID version 7: 8 characters and 14.
 
     The 14 are base64 with two letters in place of its two signs, which are so twice as likely as the others: that
-    costs a sixteenth of a bit a character. The way by division took 1.1 us, this takes 0.8.
+    costs a sixteenth of a bit a character. They are drawn 64 at a time: to ask the system for each took 0.9 us an id.
     """
 
     def __init__(self) -> None:
         self._last = 0, ""
+        self._drawn: list[str] = []
+        self._process = 0
 
     def new(self) -> str:
         milliseconds = time.time_ns() // 1_000_000
@@ -88,7 +92,16 @@ class RandomIds:
         if known != milliseconds:
             prefix = shorten(milliseconds, 8)
             self._last = milliseconds, prefix
-        return prefix + b2a_base64(os.urandom(11))[:14].translate(LETTERS).decode()
+        if self._process != os.getpid():  # a forked child would give the ids that its parent gives
+            self._drawn, self._process = [], os.getpid()
+        try:
+            return prefix + self._drawn.pop()
+        except IndexError:
+            letters = b2a_base64(os.urandom(DRAWN * 14 * 6 // 8)).translate(LETTERS).decode()
+            drawn = [letters[first : first + 14] for first in range(0, DRAWN * 14, 14)]
+            name = drawn.pop()
+            self._drawn = drawn
+            return prefix + name
 
 
 class SystemRng:
