@@ -7,17 +7,21 @@ behind when a server dies while it is being written to. Connecting, TLS, keys, p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from nats.aio.client import Client
 from nats.errors import ConnectionClosedError, MaxPayloadError, ProtocolError, SecureConnWantedError
 
-__all__ = ["Connection", "Message", "Secret"]
+__all__ = ["Connection", "Message", "Question", "Secret"]
 
 LINE = 4096
 """Bytes of a line of the protocol, at most; but what a server says of itself has no limit."""
+
+
+MOMENT = 0.001
+"""Seconds; a server takes longer to store as much as a burst has."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +44,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         return found
 
 
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """What a server is asked, and answers once."""
+
+    subject: str
+    payload: bytes = b""
+    lines: str = ""
+    """Its headers, each with the end of its line."""
+
+
 Handler = Callable[[Message], None]
 
 
@@ -50,6 +63,8 @@ class Connection(Client):
         super().__init__()
         self._handlers: dict[int, Handler] = {}
         self._ps: Any = Reader(self)
+        self._dozing = False
+        self.portions: int = 0
 
     async def listen(self, subject: str, handler: Handler) -> int:
         """Have a handler called for whatever comes to a subject, and return what to end that by."""
@@ -63,8 +78,10 @@ class Connection(Client):
         if self._handlers.pop(number, None) is not None and self.is_connected:
             await self._say(f"UNSUB {number}\r\n".encode())
 
-    async def post(self, subject: str, data: bytes, headers: dict[str, str] | None, reply: str) -> None:
-        """Publish. Names and values come from us, and need no look.
+    async def post(self, questions: Sequence[Question], reply: str, *, last: bool = False) -> None:
+        """Publish all as one write; the answer to each, or only to the `last`, goes to `reply` and its place.
+
+        Names and values come from us, and need no look.
 
         Raises:
             ConnectionClosedError: It is closed.
@@ -72,18 +89,28 @@ class Connection(Client):
         """
         if self.is_closed:
             raise ConnectionClosedError
-        if len(data) > self.max_payload:
-            raise MaxPayloadError
-        if headers is None:
-            await self._say(b"%b%d\r\n%b\r\n" % (f"PUB {subject} {reply} ".encode(), len(data), data))
-            return
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        head = f"NATS/1.0\r\n{lines}\r\n".encode()
-        start = f"HPUB {subject} {reply} {len(head)} {len(head) + len(data)}\r\n".encode()
-        await self._say(b"%b%b%b\r\n" % (start, head, data))
+        silent = len(questions) - 1 if last else 0
+        for place, each in enumerate(questions):
+            if len(each.payload) > self.max_payload:
+                raise MaxPayloadError
+            await self._send_command(published(each, "" if place < silent else f"{reply}{place - silent}"))
+        await self._flush()
+
+    async def tell(self, subject: str, data: bytes, reply: str) -> None:
+        """Publish something to which not one answer comes, but none or many.
+
+        Raises:
+            ConnectionClosedError: It is closed.
+        """
+        if self.is_closed:
+            raise ConnectionClosedError
+        await self._say(published(Question(subject, data), reply))
 
     async def _say(self, words: bytes) -> None:
         await self._send_command(words)
+        await self._flush()
+
+    async def _flush(self) -> None:
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
@@ -114,6 +141,21 @@ class Connection(Client):
         elif word[:3] != b"+OK" and line:
             raise ProtocolError
 
+    def doze(self) -> None:
+        """Read nothing for a moment, so that what comes meanwhile is read at once.
+
+        The answers to a burst come one by one; to be woken for each cost a quarter of a worker's time.
+        """
+        writer = getattr(self._transport, "_bare_io_writer", None)
+        if writer is not None and not self._dozing:
+            self._dozing = True
+            writer.transport.pause_reading()
+            asyncio.get_running_loop().call_later(MOMENT, self._awake, writer.transport)
+
+    def _awake(self, transport: asyncio.ReadTransport) -> None:
+        self._dozing = False
+        transport.resume_reading()
+
     def watch(self, ended: Callable[[BaseException | None], None]) -> None:
         """Have it told when one of the tasks ends without which nothing moves, whatever the reason.
 
@@ -138,6 +180,17 @@ class Connection(Client):
         writer = getattr(self._transport, "_bare_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+
+def published(question: Question, reply: str) -> bytes:
+    """Write it as NATS has it."""
+    size = len(question.payload)
+    to = f"{question.subject} {reply}" if reply else question.subject
+    if not question.lines:
+        return b"%b%b\r\n" % (f"PUB {to} {size}\r\n".encode(), question.payload)
+    head = len(question.lines) + 12  # all of it is ASCII
+    start = f"HPUB {to} {head} {head + size}\r\nNATS/1.0\r\n{question.lines}\r\n"
+    return b"%b%b\r\n" % (start.encode(), question.payload)
 
 
 class Secret(Connection):
@@ -182,6 +235,8 @@ class Reader:
                 await self.connection.hear(came[at:end])
                 at = end + 2
         self.rest = came[at:]
+        if self.connection.portions:
+            self.connection.doze()
         if len(self.rest) > LINE and self.rest.find(b"\r\n", 0, LINE) < 0 and not self.rest.startswith(b"INFO"):
             raise ProtocolError
 

@@ -93,16 +93,22 @@ class Holding:
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Forget messages for good, unless somebody else has them by now."""
         stream = self.client.names.messages
-        receipts = {each.receipt: place for each in deliveries if (place := sequence_of(each.receipt)[0])}
+        receipts = {each.receipt: place for each in deliveries if (place := self._sequence(each.receipt))}
         self.leaving.update(receipts)
         try:
-            answers = await self.client.ask_all([removal(stream, place) for place in receipts.values()])
+            # With replicas requests may overtake one another, and others decide what is done.
+            ask = self.client.ask_in_turn if self.streams.direct else self.client.ask_all
+            answers = await ask([removal(stream, place) for place in receipts.values()])
             for receipt, answer in zip(receipts, answers, strict=True):
                 if not isinstance(answer, MotetError):
                     self.let_go(receipt)
             refuse(answers, self.client.location.name, but=MISSING)
         finally:
             self.leaving.difference_update(receipts)
+
+    def _sequence(self, receipt: str) -> int:
+        held = self.held.get(receipt)
+        return held.sequence if held is not None else sequence_of(receipt)[0]
 
     async def pass_on(self, held: Held, charged: int = 0) -> None:
         """Put a message back into its lane, under a new sequence, unless somebody else has done so.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -225,6 +226,7 @@ def _stored(message: Any) -> Stored:
     return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data)
 
 
+@lru_cache(maxsize=100)
 def seconds(ttl: timedelta) -> str:
     """A time to live in whole seconds, which is all that the server knows; never shorter."""
     return f"{max(1, -int(-ttl.total_seconds() // 1))}s"
