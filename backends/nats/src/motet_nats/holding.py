@@ -22,12 +22,12 @@ from motet_nats.connection import Message
 from motet_nats.errors import MISSING, Mismatch, refuse
 from motet_nats.gathering import together
 from motet_nats.lanes import Lanes
-from motet_nats.names import plain
+from motet_nats.names import plain, sequence_of
 from motet_nats.records import Records
 from motet_nats.streams import Streams
 from motet_nats.wire import Letter, pack, read_letter
 
-__all__ = ["Held", "Holding", "delivered", "sequence_of"]
+__all__ = ["Held", "Holding", "delivered"]
 
 STRIKES = timedelta(days=30)
 """How long the crashes of a message are remembered after the last one."""
@@ -253,12 +253,3 @@ def delivered(message: Message) -> tuple[Held, int]:
         run, rest = message.subject.split(".")[3:5]
         letter = Letter(0, f"{plain(run)}:{plain(rest)}", "foreign", True, 0, "", message.data)
     return Held(message.reply, sequence, message.subject, letter, timed), deliveries
-
-
-def sequence_of(receipt: str) -> tuple[int, int]:
-    """Read the sequence of a message, and how often it was delivered, in the subject that acknowledges it."""
-    parts = receipt.split(".")
-    if parts[:2] != ["$JS", "ACK"] or len(parts) < 9:
-        return 0, 0
-    shift = 0 if len(parts) == 9 else 2  # newer servers name a domain and an account first
-    return int(parts[5 + shift]), int(parts[4 + shift])

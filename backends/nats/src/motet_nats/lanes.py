@@ -18,7 +18,7 @@ from motet_nats.connection import Message
 from motet_nats.errors import BROKEN, ServerError
 from motet_nats.gathering import together
 from motet_nats.link import Link, Slot, status
-from motet_nats.names import consumer
+from motet_nats.names import consumer, pending
 from motet_nats.streams import Streams
 
 __all__ = ["SILENCE", "Lanes", "Tap"]
@@ -56,6 +56,8 @@ class Tap:
         self.users: int = 0
         self.open: dict[Slot, float] = {}
         self.link: Link | None = None
+        self.calm: bool = False
+        """The last message came to a pull that waited, and no other was there: who waits asks for nothing before."""
 
     def armed(self) -> bool:
         """Say whether a pull waits at the server, which proves that the lane is empty."""
@@ -100,6 +102,7 @@ class Tap:
         self.open.pop(slot, None)
         link.leave(slot)
         if message is not None and not status(message):
+            self.calm = not pending(message.reply)
             self.keep([message])
         elif message is not None and status(message) == "503":
             self.lanes.known.discard(self.lane)
@@ -128,8 +131,9 @@ class Tap:
         found: list[Message] = []
         while self.came and len(found) < size:
             found.append(self.came.popleft())
-        if len(found) == size or self.armed():
+        if len(found) == size or self.armed() or (found and self.calm):
             return found
+        self.calm = False
         pulling = asyncio.get_running_loop().create_task(self._pull(size - len(found)))
         try:
             return found + await asyncio.shield(pulling)

@@ -100,3 +100,18 @@ def lane_in(subject: str) -> Lane:
     """Read the lane in the subject of a message."""
     queue, size, priority = subject.split(".")[-4:-1]
     return Lane(plain(queue), plain(size), int(priority))
+
+
+def sequence_of(receipt: str) -> tuple[int, int]:
+    """Read the sequence of a message, and how often it was delivered, in the subject that acknowledges it."""
+    parts = receipt.split(".")
+    if parts[:2] != ["$JS", "ACK"] or len(parts) < 9:
+        return 0, 0
+    shift = 0 if len(parts) == 9 else 2  # newer servers name a domain and an account first
+    return int(parts[5 + shift]), int(parts[4 + shift])
+
+
+def pending(receipt: str) -> int:
+    """Read how many messages were behind one in its lane."""
+    parts = receipt.split(".")
+    return int(parts[8 if len(parts) == 9 else 10]) if len(parts) >= 9 else 0

@@ -182,7 +182,6 @@ class Streams:
         news = {
             "src": f"{names.kept}.o.*.*",
             "dest": f"{names.news}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}",
-            "headers_only": True,
         }
         await self._made(
             {**common, "name": names.records, "subjects": [f"{names.kept}.>"], "retention": "limits", "republish": news}

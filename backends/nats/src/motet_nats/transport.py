@@ -140,7 +140,7 @@ class NatsTransport:
                 event.clear()
                 try:
                     await self.lanes.know(lanes)
-                    taken = await self._collect(lanes, min(limit, MOST), paused)
+                    taken = await self._collect(lanes, min(limit, MOST), paused, patient=wait > timedelta())
                     left = give_up - loop.time()
                     if taken or left <= 0 or not limit:
                         return taken
@@ -158,16 +158,21 @@ class NatsTransport:
                 if tap.came and not tap.users:
                     tap.keep(())
 
-    async def _collect(self, lanes: Sequence[Lane], limit: int, paused: bool) -> list[Delivery]:
-        """Take what there is, from the first lane on."""
+    async def _collect(
+        self, lanes: Sequence[Lane], limit: int, paused: bool, *, patient: bool = False
+    ) -> list[Delivery]:
+        """Take what there is, from the first lane on; who is patient is told of what comes to a calm lane."""
         taken: list[Delivery] = []
         empty: list[Lane] = []
         try:
             for lane in lanes:
                 if not paused and await self.pauses.holds(lane.queue):
                     continue
+                tap = self.lanes.tap(lane)
+                if patient and tap.calm and not tap.came:
+                    continue
                 while len(taken) < limit:
-                    messages = await self.lanes.tap(lane).pull(limit - len(taken))
+                    messages = await tap.pull(limit - len(taken))
                     if not messages:
                         empty.append(lane)
                         break
@@ -176,6 +181,8 @@ class NatsTransport:
                         self.lanes.later(self.holding.give_back(messages))
                         break
                     taken += await self._opened(messages, lane)
+                    if tap.calm:
+                        break
             if len(taken) == limit >= MANY:
                 for lane in empty:
                     await self.lanes.tap(lane).watch()
