@@ -64,19 +64,20 @@ class Connection(Client):
         self._handlers: dict[int, Handler] = {}
         self._ps: Any = Reader(self)
         self._dozing = False
+        self._mentioned = False
         self.portions: int = 0
 
     async def listen(self, subject: str, handler: Handler) -> int:
         """Have a handler called for whatever comes to a subject, and return what to end that by."""
         self._sid += 1
         self._handlers[self._sid] = handler
-        await self._say(f"SUB {subject} {self._sid}\r\n".encode())
+        await self._mention(f"SUB {subject} {self._sid}\r\n".encode())
         return self._sid
 
     async def ignore(self, number: int) -> None:
         """End a subscription."""
         if self._handlers.pop(number, None) is not None and self.is_connected:
-            await self._say(f"UNSUB {number}\r\n".encode())
+            await self._mention(f"UNSUB {number}\r\n".encode())
 
     async def post(self, questions: Sequence[Question], reply: str, *, last: bool = False) -> None:
         """Publish all as one write; the answer to each, or only to the `last`, goes to `reply` and its place.
@@ -96,7 +97,7 @@ class Connection(Client):
             await self._send_command(published(each, "" if place < silent else f"{reply}{place - silent}"))
         await self._flush()
 
-    async def tell(self, subject: str, data: bytes, reply: str) -> None:
+    async def tell(self, subject: str, data: bytes, reply: str, *, hurry: bool = True) -> None:
         """Publish something to which not one answer comes, but none or many.
 
         Raises:
@@ -104,15 +105,41 @@ class Connection(Client):
         """
         if self.is_closed:
             raise ConnectionClosedError
-        await self._say(published(Question(subject, data), reply))
+        words = published(Question(subject, data), reply)
+        if hurry:
+            await self._send_command(words)
+            await self._flush()
+        else:
+            await self._mention(words)
 
-    async def _say(self, words: bytes) -> None:
+    async def _mention(self, words: bytes) -> None:
+        """Say it with what is said next, or alone in a moment: to write takes longer than anything else here."""
         await self._send_command(words)
-        await self._flush()
+        if not self._mentioned:
+            self._mentioned = True
+            asyncio.get_running_loop().call_later(MOMENT, self._write)
 
     async def _flush(self) -> None:
-        if self._flush_queue is not None and self._flush_queue.empty():
+        """Write what is pending: at once, unless something is on its way, for which nats-py's own task waits."""
+        if not self._write() and self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    def _write(self) -> bool:
+        self._mentioned = False
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is None or not self.is_connected or writer.transport.get_write_buffer_size():
+            return False
+        if self._pending:
+            words, self._pending, self._pending_data_size = self._pending, [], 0
+            writer.write(b"".join(words))
+        return True
+
+    def read_straight(self) -> None:
+        """Handle messages in the turn of the loop in which they come; nats-py would wake a task of its own for them."""
+        transport = self._transport._io_writer.transport  # type: ignore[union-attr]
+        reader = Reader(self)
+        reader.rest, self._ps.rest = self._ps.rest, b""
+        transport.set_protocol(Straight(reader, transport.get_protocol()))
 
     def take(self, number: int, message: Message) -> None:
         """Hand a message over."""
@@ -223,7 +250,15 @@ class Reader:
         Raises:
             ProtocolError: It is no NATS.
         """
+        for line in self.cut(data):
+            await self.connection.hear(line)
+        if len(self.rest) > LINE and self.rest.find(b"\r\n", 0, LINE) < 0 and not self.rest.startswith(b"INFO"):
+            raise ProtocolError
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """Hand over the messages that came, and return the other lines."""
         came = self.rest + data if self.rest else bytes(data)
+        others: list[bytes] = []
         at = 0
         while (end := came.find(b"\r\n", at)) >= 0:
             if came.startswith((b"MSG ", b"HMSG "), at):
@@ -232,13 +267,12 @@ class Reader:
                     break
                 at = after
             else:
-                await self.connection.hear(came[at:end])
+                others.append(came[at:end])
                 at = end + 2
         self.rest = came[at:]
         if self.connection.portions:
             self.connection.doze()
-        if len(self.rest) > LINE and self.rest.find(b"\r\n", 0, LINE) < 0 and not self.rest.startswith(b"INFO"):
-            raise ProtocolError
+        return others
 
     def _message(self, came: bytes, at: int, begin: int) -> int:
         """Hand over the message that begins there, and say where it ends; 0 when it is not here whole."""
@@ -253,3 +287,30 @@ class Reader:
         message = Message(words[1].decode(), reply, came[body:stop], came[begin:body])
         self.connection.take(int(words[2]), message)
         return stop + 2
+
+
+class Straight(asyncio.Protocol):
+    """Takes messages out of what comes, and leaves the rest to nats-py's stream."""
+
+    def __init__(self, reader: Reader, stream: asyncio.Protocol) -> None:
+        self.reader = reader
+        self.stream = stream
+
+    def data_received(self, data: bytes) -> None:
+        for line in self.reader.cut(data):
+            self.stream.data_received(line + b"\r\n")
+        if len(self.reader.rest) > LINE and not self.reader.rest.startswith((b"MSG ", b"HMSG ")):
+            rest, self.reader.rest = self.reader.rest, b""
+            self.stream.data_received(rest)
+
+    def eof_received(self) -> bool | None:
+        return self.stream.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.stream.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.stream.resume_writing()

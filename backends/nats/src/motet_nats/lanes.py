@@ -64,9 +64,9 @@ class Tap:
         if self.link is None or self.link is not self.lanes.client.link or not self.link.lives():
             self.open.clear()
             return False
-        now = asyncio.get_running_loop().time()
-        for slot in [slot for slot, until in self.open.items() if until < now]:
-            del self.open[slot]
+        now = self.link.loop.time()
+        if self.open and min(self.open.values()) < now:
+            self.open = {slot: until for slot, until in self.open.items() if until >= now}
         return bool(self.open)
 
     async def arm(self) -> None:
@@ -91,7 +91,7 @@ class Tap:
         slot = await link.slot(_nothing)
         slot.handler = partial(self.take, link, slot)
         self.open[slot] = asyncio.get_running_loop().time() + seconds
-        await link.send(self.subject, pull, slot.inbox)
+        await link.send(self.subject, pull, slot.inbox, hurry=False)
 
     def take(self, link: Link, slot: Slot, message: Message | None) -> None:
         """Take what came to a pull: a message, or that there will be none, or that it waits still."""

@@ -100,6 +100,7 @@ class Link:
                 **options,
             )
             link.connection.watch(link._ended)
+            link.connection.read_straight()
             link.inbox = link.connection.new_inbox()
             await link.listen(f"{link.inbox}.*", link._dispatch)
         except NoServersError as error:
@@ -160,14 +161,14 @@ class Link:
         """Take nothing more from an inbox."""
         self.handlers.pop(name, None)
 
-    async def send(self, subject: str, payload: bytes, reply: str) -> None:
-        """Publish; what answers goes to the inbox of that name.
+    async def send(self, subject: str, payload: bytes, reply: str, *, hurry: bool = True) -> None:
+        """Publish, at once or with what is sent next; what answers goes to the inbox of that name.
 
         Raises:
             ConnectionClosedError: The connection is broken.
         """
         self.check()
-        await self.connection.tell(subject, payload, reply)
+        await self.connection.tell(subject, payload, reply, hurry=hurry)
 
     async def ask(self, question: Question) -> Message:
         """Publish, and return the answer.

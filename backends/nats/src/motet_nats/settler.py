@@ -44,7 +44,7 @@ class NatsSettler(OrderedSettler):
 
         kinds = list(map(is_single, entries))
         single = list(itertools.compress(entries, kinds))
-        if len(single) < 2:
+        if not single:
             return await together([one(entry) for entry in entries])
         if len(single) == len(entries):
             return await self.settle_single(single)

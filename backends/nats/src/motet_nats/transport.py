@@ -252,11 +252,11 @@ class NatsTransport:
         for tap in taps:
             tap.waiting[event] = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, SILENCE)):
                 for tap in taps:
                     await tap.arm()
                 if not any(tap.came for tap in taps):
-                    await asyncio.wait_for(event.wait(), SILENCE)
+                    await event.wait()
         except TimeoutError:
             return
         finally:
