@@ -15,8 +15,8 @@ from motet_nats.events import NatsEvents
 from motet_nats.link import Link
 from motet_nats.location import locate
 from motet_nats.locks import NatsLocks
-from motet_nats.pauses import Pauses
 from motet_nats.news import News
+from motet_nats.pauses import Pauses
 from motet_nats.records import Records
 from motet_nats.schedules import NatsSchedules
 from motet_nats.settler import NatsSettler

@@ -117,7 +117,13 @@ class Connection(Client):
         await self._send_command(words)
         if not self._mentioned:
             self._mentioned = True
-            asyncio.get_running_loop().call_later(MOMENT, self._write)
+            asyncio.get_running_loop().call_later(MOMENT, self._remember)
+
+    def _remember(self) -> None:
+        """Say what was mentioned, if nothing else was said meanwhile."""
+        if not self._write() and self.is_connected:
+            self._mentioned = True
+            asyncio.get_running_loop().call_later(MOMENT, self._remember)
 
     async def _flush(self) -> None:
         """Write what is pending: at once, unless something is on its way, for which nats-py's own task waits."""
@@ -126,7 +132,7 @@ class Connection(Client):
 
     def _write(self) -> bool:
         self._mentioned = False
-        writer = getattr(self._transport, "_io_writer", None)
+        writer = self._writer()
         if writer is None or not self.is_connected or writer.transport.get_write_buffer_size():
             return False
         if self._pending:
@@ -134,10 +140,15 @@ class Connection(Client):
             writer.write(b"".join(words))
         return True
 
+    def _writer(self) -> Any:
+        return getattr(self._transport, "_io_writer", None)
+
     def read_straight(self) -> None:
         """Handle messages in the turn of the loop in which they come; nats-py would wake a task of its own for them."""
-        transport = self._transport._io_writer.transport  # type: ignore[union-attr]
-        reader = Reader(self)
+        writer = self._writer()
+        if writer is None:
+            return
+        transport, reader = writer.transport, Reader(self)
         reader.rest, self._ps.rest = self._ps.rest, b""
         transport.set_protocol(Straight(reader, transport.get_protocol()))
 

@@ -46,7 +46,7 @@ class News:
             self.told[run][subject] = data
 
     async def sooner(self, subject: str, read: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
-        """Return the value of a record: what was told of it, what will be told before `read` has it, or what that has."""
+        """Return the value of a record: what was told of it, or what is told before `read` has it, or what that has."""
         run = subject.split(".")[4]
         if run not in self.told:
             return await read()
