@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +11,33 @@ import msgspec
 from motet_nats.connection import Message
 from motet_nats.errors import MISMATCH, Mismatch, ServerError
 
-__all__ = ["Question", "read_answer", "stored_at"]
+__all__ = ["Burst", "read_answer", "stored_at"]
 
 
-class Question(msgspec.Struct, frozen=True, gc=False):
-    """What a server is asked, and answers once."""
+class Burst:
+    """Questions that were sent as one, and the answers that have come; None where there is none yet."""
 
-    subject: str
-    payload: bytes
-    headers: dict[str, str] | None = None
+    __slots__ = ("answers", "done", "left", "since")
+
+    def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.answers: list[Message | None] = [None] * count
+        self.left: int = count
+        self.since: float = loop.time()
+        self.done: asyncio.Future[None] = loop.create_future()
+
+    def take(self, place: int, message: Message) -> None:
+        """Take an answer."""
+        if self.answers[place] is None:
+            self.answers[place] = message
+            self.left -= 1
+            if not self.left and not self.done.done():
+                self.done.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """Let nobody wait for what has not come."""
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # whoever has gone away does not miss it
 
 
 class Refusal(msgspec.Struct):

@@ -15,6 +15,7 @@ from motet_nats.events import NatsEvents
 from motet_nats.link import Link
 from motet_nats.location import locate
 from motet_nats.locks import NatsLocks
+from motet_nats.news import News
 from motet_nats.pauses import Pauses
 from motet_nats.records import Records
 from motet_nats.schedules import NatsSchedules
@@ -60,9 +61,10 @@ class NatsBackend:
             name="nats", shared=True, atomic=False, lease=True, locks=True, events=True, durable=True
         )
         self.transport = NatsTransport(client, self.streams, records, self.pauses)
-        self.store = NatsStore(client, self.streams, records)
+        news = News(client.names)
+        self.store = NatsStore(client, self.streams, records, news)
         self.timers = NatsTimers(self.transport)
-        self.signals = NatsSignals(client)
+        self.signals = NatsSignals(client, news)
         self.schedules = NatsSchedules(self.transport, records)
         self.deadletters = NatsDeadLetters(self.transport, records)
         self.workers = NatsWorkers(records)

@@ -7,7 +7,6 @@ import itertools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +15,8 @@ from nats.errors import NoRespondersError
 from motet.errors import BackendError, MotetError, Rejected, TooLarge, Unavailable, UsageError
 from motet.failpoints import register
 from motet.ports import Settings
-from motet_nats.answers import Question, read_answer, stored_at
-from motet_nats.connection import Message
+from motet_nats.answers import read_answer, stored_at
+from motet_nats.connection import Message, Question
 from motet_nats.errors import BROKEN, BUSY, Mismatch, ServerError, translate
 from motet_nats.gathering import together
 from motet_nats.link import PATIENCE, Late, Link, status
@@ -144,21 +143,19 @@ class Client:
         except BROKEN as error:
             raise translate(error, self.location.name) from error
 
-    async def ask(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Message:
+    async def ask(self, subject: str, payload: bytes = b"") -> Message:
         """Send, and return the answer.
 
         Raises:
             Unavailable: There was none within the timeout; it may have been done.
         """
-        return await self._once_or_more(subject, payload, headers, _itself)
+        return await self._once_or_more(Question(subject, payload), _itself)
 
-    async def _once_or_more(
-        self, subject: str, payload: bytes, headers: dict[str, str] | None, read: Callable[[Message], T]
-    ) -> T:
+    async def _once_or_more(self, question: Question, read: Callable[[Message], T]) -> T:
         """Ask, and ask again where that is called for; most are answered at once, and cost no timer."""
 
         async def call(link: Link) -> T:
-            message = await link.ask(subject, payload, headers)
+            message = await link.ask(question)
             if status(message) == "503":
                 raise NoRespondersError
             return read(message)
@@ -183,7 +180,7 @@ class Client:
             Unavailable: There was no answer.
         """
         payload = b"" if request is None else encode(request)
-        return await self._once_or_more(f"$JS.API.{verb}", payload, None, read_answer)
+        return await self._once_or_more(Question(f"$JS.API.{verb}", payload), read_answer)
 
     async def remove(self, stream: str, sequence: int) -> None:
         """Remove a message of a stream.
@@ -192,24 +189,21 @@ class Client:
             ServerError: It refused; for one, because there is no such message any more.
             Unavailable: There was no answer.
         """
-        asked = removal(stream, sequence)
-        await self._once_or_more(asked.subject, asked.payload, None, stored_at)
+        await self._once_or_more(removal(stream, sequence), stored_at)
 
     async def ask_all(self, questions: Sequence[Question]) -> list[int | ServerError | MotetError]:
         """Ask many, in their order, and return where each thing was stored, or why it was not.
 
-        It takes no task, timer or coroutine for each, which would be most of its cost.
+        It takes no task, future, timer or coroutine for each, which would be most of its cost.
         """
         found: list[int | ServerError | MotetError | None] = [None] * len(questions)
         link = self.link
         if link is not None and not self.closed and link.lives():
-            with suppress(*BROKEN):
-                for place, future in enumerate(await link.ask_all(questions)):
-                    found[place] = await _read(future)
+            found = list(map(_read, await link.ask_all(questions)))
 
         async def again(question: Question) -> int | ServerError | MotetError:
             try:
-                return await self._once_or_more(question.subject, question.payload, question.headers, stored_at)
+                return await self._once_or_more(question, stored_at)
             except (ServerError, MotetError) as error:
                 return error
 
@@ -217,6 +211,18 @@ class Client:
         for place, answer in zip(late, await together([again(questions[place]) for place in late]), strict=True):
             found[place] = answer
         return [answer for answer in found if answer is not None]
+
+    async def ask_in_turn(self, questions: Sequence[Question]) -> list[int | ServerError | MotetError]:
+        """Ask many of one server, which does one after the other: when it answers the last one, all are done.
+
+        What was done already must not matter, for all are asked again, each by itself, where the last was refused.
+        """
+        link = self.link
+        if link is not None and not self.closed and link.lives():
+            answer = _read(await link.ask_last(questions))
+            if type(answer) is int:
+                return [answer] * len(questions)
+        return await self.ask_all(questions)
 
     async def publish(
         self,
@@ -238,9 +244,14 @@ class Client:
             Unavailable: There was no answer; it may be stored.
             TooLarge: It is more than the server takes.
         """
-        asked = self.storing(subject, payload, expect=expect, within=within, headers=headers, once=once)
+        return await self.store(
+            self.storing(subject, payload, expect=expect, within=within, headers=headers, once=once)
+        )
+
+    async def store(self, asked: Question) -> int:
+        """Do what `storing` has written; see `publish`."""
         try:
-            return await self._once_or_more(asked.subject, asked.payload, asked.headers, stored_at)
+            return await self._once_or_more(asked, stored_at)
         except Mismatch:
             raise
         except ServerError as error:
@@ -263,14 +274,12 @@ class Client:
         """
         if len(payload) > self.room:
             raise TooLarge("a message to NATS", len(payload), self.room)
-        told = dict(headers) if headers else {}
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
         if expect is not None:
-            told[EXPECT] = str(expect)
-            if within:
-                told[WITHIN] = within
+            lines += f"{EXPECT}: {expect}\r\n{WITHIN}: {within}\r\n" if within else f"{EXPECT}: {expect}\r\n"
         if once:
-            told["Nats-Msg-Id"] = self.nonce()
-        return Question(subject, payload, told or None)
+            lines += f"Nats-Msg-Id: {self.nonce()}\r\n"
+        return Question(subject, payload, lines)
 
     def unanswered(self) -> BackendError:
         """Say that nobody answered, and what was heard last."""
@@ -349,15 +358,14 @@ def removal(stream: str, sequence: int) -> Question:
     return Question(f"$JS.API.STREAM.MSG.DELETE.{stream}", b'{"seq":%d,"no_erase":true}' % sequence)
 
 
-async def _read(future: asyncio.Future[Message]) -> int | ServerError | None:
+def _read(answer: Message | None) -> int | ServerError | None:
     """Read an answer; None when there was none, or it was that we shall ask again."""
+    if answer is None or status(answer) == "503":
+        return None
     try:
-        message = await future
-        return stored_at(message) if status(message) != "503" else None
+        return stored_at(answer)
     except ServerError as error:
         return error if error.code not in BUSY else None
-    except BROKEN:
-        return None
 
 
 def _itself(message: Message) -> Message:

@@ -7,17 +7,21 @@ behind when a server dies while it is being written to. Connecting, TLS, keys, p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from nats.aio.client import Client
 from nats.errors import ConnectionClosedError, MaxPayloadError, ProtocolError, SecureConnWantedError
 
-__all__ = ["Connection", "Message", "Secret"]
+__all__ = ["Connection", "Message", "Question", "Secret"]
 
 LINE = 4096
 """Bytes of a line of the protocol, at most; but what a server says of itself has no limit."""
+
+
+MOMENT = 0.001
+"""Seconds; a server takes longer to store as much as a burst has."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +44,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         return found
 
 
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """What a server is asked, and answers once."""
+
+    subject: str
+    payload: bytes = b""
+    lines: str = ""
+    """Its headers, each with the end of its line."""
+
+
 Handler = Callable[[Message], None]
 
 
@@ -50,21 +63,26 @@ class Connection(Client):
         super().__init__()
         self._handlers: dict[int, Handler] = {}
         self._ps: Any = Reader(self)
+        self._dozing = False
+        self._mentioned = False
+        self.portions: int = 0
 
     async def listen(self, subject: str, handler: Handler) -> int:
         """Have a handler called for whatever comes to a subject, and return what to end that by."""
         self._sid += 1
         self._handlers[self._sid] = handler
-        await self._say(f"SUB {subject} {self._sid}\r\n".encode())
+        await self._mention(f"SUB {subject} {self._sid}\r\n".encode())
         return self._sid
 
     async def ignore(self, number: int) -> None:
         """End a subscription."""
         if self._handlers.pop(number, None) is not None and self.is_connected:
-            await self._say(f"UNSUB {number}\r\n".encode())
+            await self._mention(f"UNSUB {number}\r\n".encode())
 
-    async def post(self, subject: str, data: bytes, headers: dict[str, str] | None, reply: str) -> None:
-        """Publish. Names and values come from us, and need no look.
+    async def post(self, questions: Sequence[Question], reply: str, *, last: bool = False) -> None:
+        """Publish all as one write; the answer to each, or only to the `last`, goes to `reply` and its place.
+
+        Names and values come from us, and need no look.
 
         Raises:
             ConnectionClosedError: It is closed.
@@ -72,20 +90,67 @@ class Connection(Client):
         """
         if self.is_closed:
             raise ConnectionClosedError
-        if len(data) > self.max_payload:
-            raise MaxPayloadError
-        if headers is None:
-            await self._say(b"%b%d\r\n%b\r\n" % (f"PUB {subject} {reply} ".encode(), len(data), data))
-            return
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        head = f"NATS/1.0\r\n{lines}\r\n".encode()
-        start = f"HPUB {subject} {reply} {len(head)} {len(head) + len(data)}\r\n".encode()
-        await self._say(b"%b%b%b\r\n" % (start, head, data))
+        silent = len(questions) - 1 if last else 0
+        for place, each in enumerate(questions):
+            if len(each.payload) > self.max_payload:
+                raise MaxPayloadError
+            await self._send_command(published(each, "" if place < silent else f"{reply}{place - silent}"))
+        await self._flush()
 
-    async def _say(self, words: bytes) -> None:
+    async def tell(self, subject: str, data: bytes, reply: str, *, hurry: bool = True) -> None:
+        """Publish something to which not one answer comes, but none or many.
+
+        Raises:
+            ConnectionClosedError: It is closed.
+        """
+        if self.is_closed:
+            raise ConnectionClosedError
+        words = published(Question(subject, data), reply)
+        if hurry:
+            await self._send_command(words)
+            await self._flush()
+        else:
+            await self._mention(words)
+
+    async def _mention(self, words: bytes) -> None:
+        """Say it with what is said next, or alone in a moment: to write takes longer than anything else here."""
         await self._send_command(words)
-        if self._flush_queue is not None and self._flush_queue.empty():
+        if not self._mentioned:
+            self._mentioned = True
+            asyncio.get_running_loop().call_later(MOMENT, self._remember)
+
+    def _remember(self) -> None:
+        """Say what was mentioned, if nothing else was said meanwhile."""
+        if not self._write() and self.is_connected:
+            self._mentioned = True
+            asyncio.get_running_loop().call_later(MOMENT, self._remember)
+
+    async def _flush(self) -> None:
+        """Write what is pending: at once, unless something is on its way, for which nats-py's own task waits."""
+        if not self._write() and self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    def _write(self) -> bool:
+        self._mentioned = False
+        writer = self._writer()
+        if writer is None or not self.is_connected or writer.transport.get_write_buffer_size():
+            return False
+        if self._pending:
+            words, self._pending, self._pending_data_size = self._pending, [], 0
+            writer.write(b"".join(words))
+        return True
+
+    def _writer(self) -> Any:
+        return getattr(self._transport, "_io_writer", None)
+
+    def read_straight(self) -> None:
+        """Handle messages in the turn of the loop in which they come; nats-py would wake a task of its own for them."""
+        writer = self._writer()
+        if writer is None:
+            return
+        transport, reader = writer.transport, Reader(self)
+        reader.rest, self._ps.rest = self._ps.rest, b""
+        transport.set_protocol(Straight(reader, transport.get_protocol()))
 
     def take(self, number: int, message: Message) -> None:
         """Hand a message over."""
@@ -114,6 +179,21 @@ class Connection(Client):
         elif word[:3] != b"+OK" and line:
             raise ProtocolError
 
+    def doze(self) -> None:
+        """Read nothing for a moment, so that what comes meanwhile is read at once.
+
+        The answers to a burst come one by one; to be woken for each cost a quarter of a worker's time.
+        """
+        writer = getattr(self._transport, "_bare_io_writer", None)
+        if writer is not None and not self._dozing:
+            self._dozing = True
+            writer.transport.pause_reading()
+            asyncio.get_running_loop().call_later(MOMENT, self._awake, writer.transport)
+
+    def _awake(self, transport: asyncio.ReadTransport) -> None:
+        self._dozing = False
+        transport.resume_reading()
+
     def watch(self, ended: Callable[[BaseException | None], None]) -> None:
         """Have it told when one of the tasks ends without which nothing moves, whatever the reason.
 
@@ -138,6 +218,17 @@ class Connection(Client):
         writer = getattr(self._transport, "_bare_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+
+def published(question: Question, reply: str) -> bytes:
+    """Write it as NATS has it."""
+    size = len(question.payload)
+    to = f"{question.subject} {reply}" if reply else question.subject
+    if not question.lines:
+        return b"%b%b\r\n" % (f"PUB {to} {size}\r\n".encode(), question.payload)
+    head = len(question.lines) + 12  # all of it is ASCII
+    start = f"HPUB {to} {head} {head + size}\r\nNATS/1.0\r\n{question.lines}\r\n"
+    return b"%b%b\r\n" % (start.encode(), question.payload)
 
 
 class Secret(Connection):
@@ -170,7 +261,15 @@ class Reader:
         Raises:
             ProtocolError: It is no NATS.
         """
+        for line in self.cut(data):
+            await self.connection.hear(line)
+        if len(self.rest) > LINE and self.rest.find(b"\r\n", 0, LINE) < 0 and not self.rest.startswith(b"INFO"):
+            raise ProtocolError
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """Hand over the messages that came, and return the other lines."""
         came = self.rest + data if self.rest else bytes(data)
+        others: list[bytes] = []
         at = 0
         while (end := came.find(b"\r\n", at)) >= 0:
             if came.startswith((b"MSG ", b"HMSG "), at):
@@ -179,11 +278,12 @@ class Reader:
                     break
                 at = after
             else:
-                await self.connection.hear(came[at:end])
+                others.append(came[at:end])
                 at = end + 2
         self.rest = came[at:]
-        if len(self.rest) > LINE and self.rest.find(b"\r\n", 0, LINE) < 0 and not self.rest.startswith(b"INFO"):
-            raise ProtocolError
+        if self.connection.portions:
+            self.connection.doze()
+        return others
 
     def _message(self, came: bytes, at: int, begin: int) -> int:
         """Hand over the message that begins there, and say where it ends; 0 when it is not here whole."""
@@ -198,3 +298,30 @@ class Reader:
         message = Message(words[1].decode(), reply, came[body:stop], came[begin:body])
         self.connection.take(int(words[2]), message)
         return stop + 2
+
+
+class Straight(asyncio.Protocol):
+    """Takes messages out of what comes, and leaves the rest to nats-py's stream."""
+
+    def __init__(self, reader: Reader, stream: asyncio.Protocol) -> None:
+        self.reader = reader
+        self.stream = stream
+
+    def data_received(self, data: bytes) -> None:
+        for line in self.reader.cut(data):
+            self.stream.data_received(line + b"\r\n")
+        if len(self.reader.rest) > LINE and not self.reader.rest.startswith((b"MSG ", b"HMSG ")):
+            rest, self.reader.rest = self.reader.rest, b""
+            self.stream.data_received(rest)
+
+    def eof_received(self) -> bool | None:
+        return self.stream.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.stream.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.stream.resume_writing()

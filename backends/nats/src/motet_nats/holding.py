@@ -22,12 +22,12 @@ from motet_nats.connection import Message
 from motet_nats.errors import MISSING, Mismatch, refuse
 from motet_nats.gathering import together
 from motet_nats.lanes import Lanes
-from motet_nats.names import plain
+from motet_nats.names import plain, sequence_of
 from motet_nats.records import Records
 from motet_nats.streams import Streams
 from motet_nats.wire import Letter, pack, read_letter
 
-__all__ = ["Held", "Holding", "delivered", "sequence_of"]
+__all__ = ["Held", "Holding", "delivered"]
 
 STRIKES = timedelta(days=30)
 """How long the crashes of a message are remembered after the last one."""
@@ -93,16 +93,22 @@ class Holding:
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Forget messages for good, unless somebody else has them by now."""
         stream = self.client.names.messages
-        receipts = {each.receipt: place for each in deliveries if (place := sequence_of(each.receipt)[0])}
+        receipts = {each.receipt: place for each in deliveries if (place := self._sequence(each.receipt))}
         self.leaving.update(receipts)
         try:
-            answers = await self.client.ask_all([removal(stream, place) for place in receipts.values()])
+            # With replicas requests may overtake one another, and others decide what is done.
+            ask = self.client.ask_in_turn if self.streams.direct else self.client.ask_all
+            answers = await ask([removal(stream, place) for place in receipts.values()])
             for receipt, answer in zip(receipts, answers, strict=True):
                 if not isinstance(answer, MotetError):
                     self.let_go(receipt)
             refuse(answers, self.client.location.name, but=MISSING)
         finally:
             self.leaving.difference_update(receipts)
+
+    def _sequence(self, receipt: str) -> int:
+        held = self.held.get(receipt)
+        return held.sequence if held is not None else sequence_of(receipt)[0]
 
     async def pass_on(self, held: Held, charged: int = 0) -> None:
         """Put a message back into its lane, under a new sequence, unless somebody else has done so.
@@ -247,12 +253,3 @@ def delivered(message: Message) -> tuple[Held, int]:
         run, rest = message.subject.split(".")[3:5]
         letter = Letter(0, f"{plain(run)}:{plain(rest)}", "foreign", True, 0, "", message.data)
     return Held(message.reply, sequence, message.subject, letter, timed), deliveries
-
-
-def sequence_of(receipt: str) -> tuple[int, int]:
-    """Read the sequence of a message, and how often it was delivered, in the subject that acknowledges it."""
-    parts = receipt.split(".")
-    if parts[:2] != ["$JS", "ACK"] or len(parts) < 9:
-        return 0, 0
-    shift = 0 if len(parts) == 9 else 2  # newer servers name a domain and an account first
-    return int(parts[5 + shift]), int(parts[4 + shift])

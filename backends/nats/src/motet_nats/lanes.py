@@ -18,7 +18,7 @@ from motet_nats.connection import Message
 from motet_nats.errors import BROKEN, ServerError
 from motet_nats.gathering import together
 from motet_nats.link import Link, Slot, status
-from motet_nats.names import consumer
+from motet_nats.names import consumer, pending
 from motet_nats.streams import Streams
 
 __all__ = ["SILENCE", "Lanes", "Tap"]
@@ -34,7 +34,11 @@ BEAT = 2.0
 SILENCE = 5.0
 """Seconds without a sign after which a pull is made anew."""
 
+GLANCE = 0.25
+"""Seconds for which the server tells a busy worker of what comes to a lane that it has just found empty."""
+
 BROKEN_OFF = "broken off"
+GLANCING: bytes = encode({"batch": 1, "expires": round(GLANCE * 1e9)})
 WAITING: bytes = encode({"batch": 1, "expires": round(ASK * 1e9), "idle_heartbeat": round(BEAT * 1e9)})
 
 GiveBack = Callable[[Sequence[Message]], Awaitable[None]]
@@ -52,31 +56,42 @@ class Tap:
         self.users: int = 0
         self.open: dict[Slot, float] = {}
         self.link: Link | None = None
+        self.calm: bool = False
+        """The last message came to a pull that waited, and no other was there: who waits asks for nothing before."""
 
     def armed(self) -> bool:
         """Say whether a pull waits at the server, which proves that the lane is empty."""
         if self.link is None or self.link is not self.lanes.client.link or not self.link.lives():
             self.open.clear()
             return False
-        now = asyncio.get_running_loop().time()
-        for slot in [slot for slot, until in self.open.items() if until < now]:
-            del self.open[slot]
+        now = self.link.loop.time()
+        if self.open and min(self.open.values()) < now:
+            self.open = {slot: until for slot, until in self.open.items() if until >= now}
         return bool(self.open)
 
     async def arm(self) -> None:
         """Have a pull wait for each who waits here."""
         self.armed()
         while len(self.open) < len(self.waiting):
-            await self.lanes.client.keep_asking(self._arm)
+            await self.lanes.client.keep_asking(partial(self._arm, WAITING, SILENCE))
 
-    async def _arm(self, link: Link) -> None:
+    async def watch(self) -> None:
+        """Have a pull wait for a moment, so that whoever is busy need not ask for what is not there, again and again.
+
+        That took a question for each higher lane and batch, one after the other: a fifth of a worker's time. A worker
+        that does not come back gives what it gets this way to others, as what came too late for a `receive`.
+        """
+        if not self.armed():
+            await self.lanes.client.keep_asking(partial(self._arm, GLANCING, GLANCE))
+
+    async def _arm(self, pull: bytes, seconds: float, link: Link) -> None:
         if link is not self.link:
             self.open.clear()
             self.link = link
         slot = await link.slot(_nothing)
         slot.handler = partial(self.take, link, slot)
-        self.open[slot] = asyncio.get_running_loop().time() + SILENCE
-        await link.send(self.subject, WAITING, reply=slot.inbox)
+        self.open[slot] = asyncio.get_running_loop().time() + seconds
+        await link.send(self.subject, pull, slot.inbox, hurry=False)
 
     def take(self, link: Link, slot: Slot, message: Message | None) -> None:
         """Take what came to a pull: a message, or that there will be none, or that it waits still."""
@@ -87,6 +102,7 @@ class Tap:
         self.open.pop(slot, None)
         link.leave(slot)
         if message is not None and not status(message):
+            self.calm = not pending(message.reply)
             self.keep([message])
         elif message is not None and status(message) == "503":
             self.lanes.known.discard(self.lane)
@@ -115,8 +131,9 @@ class Tap:
         found: list[Message] = []
         while self.came and len(found) < size:
             found.append(self.came.popleft())
-        if len(found) == size or self.armed():
+        if len(found) == size or self.armed() or (found and self.calm):
             return found
+        self.calm = False
         pulling = asyncio.get_running_loop().create_task(self._pull(size - len(found)))
         try:
             return found + await asyncio.shield(pulling)
@@ -166,7 +183,7 @@ class Tap:
 
         slot = await link.slot(take)
         try:
-            await link.send(self.subject, encode({"batch": size, "no_wait": True}), reply=slot.inbox)
+            await link.send(self.subject, encode({"batch": size, "no_wait": True}), slot.inbox)
             said = await done
         except BaseException:
             slot.handler = partial(self.take, link, slot)  # what comes late is for whoever receives next

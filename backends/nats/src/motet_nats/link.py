@@ -14,8 +14,9 @@ from typing import Any
 
 from nats.errors import ConnectionClosedError, Error, NoServersError
 
-from motet_nats.answers import Question
-from motet_nats.connection import Connection, Message, Secret
+from motet_nats.answers import Burst
+from motet_nats.connection import Connection, Message, Question, Secret
+from motet_nats.errors import BROKEN
 from motet_nats.location import Location
 
 __all__ = ["PATIENCE", "Late", "Link", "Slot", "status"]
@@ -31,6 +32,8 @@ PATIENCE = 1.5
 """Seconds after which whoever asked is told that there was no answer: a cluster without a leader gives none."""
 FLUSH = 60
 """Seconds that nobody waits for: whoever asks has less patience."""
+MANY = 16
+"""Questions of a burst whose answers are read in portions."""
 LOOK = 0.25
 """Seconds between two looks at who has waited so long; a timer for each would cost as much as the asking."""
 
@@ -65,7 +68,7 @@ class Link:
         self.slots: list[Slot] = []
         self.free: list[Slot] = []
         self.numbers: itertools.count[int] = itertools.count()
-        self.asked: dict[str, tuple[float, asyncio.Future[Message]]] = {}
+        self.asked: dict[str, Burst] = {}
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.looking: asyncio.TimerHandle | None = None
 
@@ -97,6 +100,7 @@ class Link:
                 **options,
             )
             link.connection.watch(link._ended)
+            link.connection.read_straight()
             link.inbox = link.connection.new_inbox()
             await link.listen(f"{link.inbox}.*", link._dispatch)
         except NoServersError as error:
@@ -157,64 +161,69 @@ class Link:
         """Take nothing more from an inbox."""
         self.handlers.pop(name, None)
 
-    async def send(self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = "") -> None:
-        """Publish; the answer goes to the inbox of that name.
+    async def send(self, subject: str, payload: bytes, reply: str, *, hurry: bool = True) -> None:
+        """Publish, at once or with what is sent next; what answers goes to the inbox of that name.
 
         Raises:
             ConnectionClosedError: The connection is broken.
         """
         self.check()
-        await self.connection.post(subject, payload, headers, reply)
+        await self.connection.tell(subject, payload, reply, hurry=hurry)
 
-    async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Message:
+    async def ask(self, question: Question) -> Message:
         """Publish, and return the answer.
 
         Raises:
             ConnectionClosedError: The connection broke; whether it was done, nobody knows.
             Late: There was no answer in time, likewise.
         """
+        burst = Burst(1, self.loop)
+        await self._put((question,), burst)
+        answer = burst.answers[0]
+        assert answer is not None
+        return answer
+
+    async def ask_all(self, questions: Sequence[Question]) -> list[Message | None]:
+        """Publish all, in their order, and return the answers; None where `ask` would have failed."""
+        burst = Burst(len(questions), self.loop)
+        with suppress(*BROKEN):
+            await self._put(questions, burst)
+        return burst.answers
+
+    async def ask_last(self, questions: Sequence[Question]) -> Message | None:
+        """Publish all, in their order, and return the answer to the last; None where `ask` would have failed."""
+        burst = Burst(1, self.loop)
+        with suppress(*BROKEN):
+            await self._put(questions, burst, last=True)
+        return burst.answers[0]
+
+    async def _put(self, questions: Sequence[Question], burst: Burst, *, last: bool = False) -> None:
+        """Ask, under one name for all of them, and wait until there is an answer to each, or to the last."""
         self.check()
-        name, future = self._asking()
-        try:
-            await self.connection.post(subject, payload, headers, f"{self.inbox}.{name}")
-            return await future
-        finally:
-            self.asked.pop(name, None)
-
-    async def ask_all(self, questions: Sequence[Question]) -> list[asyncio.Future[Message]]:
-        """Publish all, in their order, and return the answers to come; they fail as `ask` does.
-
-        Raises:
-            ConnectionClosedError: The connection broke before all were sent.
-        """
-        self.check()
-        answers: list[asyncio.Future[Message]] = []
-        for each in questions:
-            name, future = self._asking()
-            answers.append(future)
-            await self.connection.post(each.subject, each.payload, each.headers, f"{self.inbox}.{name}")
-        return answers
-
-    def _asking(self) -> tuple[str, asyncio.Future[Message]]:
-        """Expect an answer under a name."""
-        future: asyncio.Future[Message] = self.loop.create_future()
+        if not questions:
+            return
         name = str(next(self.numbers))
-        self.asked[name] = self.loop.time(), future
+        self.asked[name] = burst
         if self.looking is None:
             self.looking = self.loop.call_later(LOOK, self._look)
-        return name, future
+        many = len(questions) >= MANY and not last
+        self.connection.portions += many
+        try:
+            await self.connection.post(questions, f"{self.inbox}.{name}-", last=last)
+            await burst.done
+        finally:
+            self.connection.portions -= many
+            self.asked.pop(name, None)
 
     def _look(self) -> None:
         """Tell those who have waited for too long; they stand in the order in which they came."""
         self.looking = self.loop.call_later(LOOK, self._look) if self.asked else None
         before = self.loop.time() - PATIENCE
-        for name, (since, future) in list(self.asked.items()):
-            if since > before:
+        for name, burst in list(self.asked.items()):
+            if burst.since > before:
                 break
             del self.asked[name]
-            if not future.done():
-                future.set_exception(Late())
-                future.exception()  # whoever has gone away does not miss it
+            burst.fail(Late())
 
     async def gather(self, subject: str, payload: bytes) -> list[Message]:
         """Publish, and return all answers up to the one that has a status; that one comes last.
@@ -226,7 +235,7 @@ class Link:
         name = self.expect(queue.put_nowait)
         found: list[Message] = []
         try:
-            await self.send(subject, payload, reply=f"{self.inbox}.{name}")
+            await self.send(subject, payload, f"{self.inbox}.{name}")
             while not found or not status(found[-1]):
                 message = await queue.get()
                 if message is None:
@@ -252,11 +261,10 @@ class Link:
             raise ConnectionClosedError from self.broken
 
     def _dispatch(self, message: Message) -> None:
-        name = message.subject[len(self.inbox) + 1 :]
-        asked = self.asked.pop(name, None)
-        if asked is not None:
-            if not asked[1].done():
-                asked[1].set_result(message)
+        name, dash, place = message.subject[len(self.inbox) + 1 :].partition("-")
+        if dash:
+            if (burst := self.asked.get(name)) is not None:
+                burst.take(int(place), message)
         elif (handler := self.handlers.get(name)) is not None:
             handler(message)
 
@@ -277,10 +285,8 @@ class Link:
         handlers, self.handlers = self.handlers, {}
         for handler in handlers.values():
             handler(None)
-        for _, future in self.asked.values():
-            if not future.done():
-                future.set_exception(ConnectionClosedError())
-                future.exception()  # whoever has gone away does not miss it
+        for burst in self.asked.values():
+            burst.fail(ConnectionClosedError())
         if self.looking is not None:
             self.looking.cancel()
         for slot in self.slots:

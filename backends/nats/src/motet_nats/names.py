@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
 
 from motet.options import Lane
 
@@ -18,6 +20,10 @@ def token(name: str) -> str:
     if _safe(name):
         return name
     return _unsafe.sub(lambda found: b"=%02X" % found[0][0], name.encode()).decode() or "="
+
+
+often: Callable[[str], str] = lru_cache(maxsize=10_000)(token)
+"""The same, for names that come again and again: what follows the run in an id, or a record's name."""
 
 
 def plain(quoted: str) -> str:
@@ -51,7 +57,7 @@ class Names:
     def of_id(self, name: str) -> str:
         """What all subjects of an id begin with."""
         run, _, rest = name.partition(":")
-        return f"{self.letters}.{token(run)}.{token(rest)}"
+        return f"{self.letters}.{token(run)}.{often(rest)}"
 
     def of_run(self, run: str) -> str:
         """A filter for all messages of a run."""
@@ -65,11 +71,12 @@ class Names:
         """A filter for all messages of a queue."""
         return f"{self.letters}.*.*.{state}.{token(queue)}.>"
 
-    def record(self, kind: str, *parts: str) -> str:
+    def record(self, kind: str, first: str, *rest: str) -> str:
         """The subject of a record."""
-        return ".".join((self.kept, kind, *map(token, parts)))
+        return ".".join((self.kept, kind, token(first), *map(often, rest)))
 
 
+@lru_cache(maxsize=10_000)
 def place(lane: Lane) -> str:
     """A lane as tokens of a subject."""
     return f"{token(lane.queue)}.{token(lane.size)}.{lane.priority}"
@@ -93,3 +100,18 @@ def lane_in(subject: str) -> Lane:
     """Read the lane in the subject of a message."""
     queue, size, priority = subject.split(".")[-4:-1]
     return Lane(plain(queue), plain(size), int(priority))
+
+
+def sequence_of(receipt: str) -> tuple[int, int]:
+    """Read the sequence of a message, and how often it was delivered, in the subject that acknowledges it."""
+    parts = receipt.split(".")
+    if parts[:2] != ["$JS", "ACK"] or len(parts) < 9:
+        return 0, 0
+    shift = 0 if len(parts) == 9 else 2  # newer servers name a domain and an account first
+    return int(parts[5 + shift]), int(parts[4 + shift])
+
+
+def pending(receipt: str) -> int:
+    """Read how many messages were behind one in its lane."""
+    parts = receipt.split(".")
+    return int(parts[8 if len(parts) == 9 else 10]) if len(parts) >= 9 else 0

@@ -9,8 +9,8 @@ import msgspec
 
 from motet.errors import MotetError
 from motet.failpoints import hit
-from motet_nats.answers import Question
 from motet_nats.client import Client
+from motet_nats.connection import Question
 from motet_nats.errors import Mismatch, refuse
 from motet_nats.streams import Stored, Streams, seconds
 from motet_nats.wire import VERSION, Kept, pack, read_kept
@@ -73,17 +73,17 @@ class Records:
         Raises:
             Mismatch: Somebody else has written, or this call on an attempt whose answer was lost.
         """
-        until = self._until(ttl)
+        end = until(self.now(), ttl)
         headers = None if ttl is None else {"Nats-TTL": seconds(ttl)}
-        kept = Kept(VERSION, until, value)
+        kept = Kept(VERSION, end, value)
         if len(value) + 100 > self.client.room:
-            kept = await self._split(subject, value, until, headers)
+            kept = await self._split(subject, value, end, headers)
         return await self.client.publish(subject, pack(kept), expect=expect, headers=headers, once=expect is not None)
 
     async def write_all(self, new: Sequence[tuple[str, bytes, timedelta | None]]) -> list[bytes | MotetError | None]:
         """Write many where nothing is, as `write_once` does, and answer for each."""
-        room = self.client.room - 100
-        asked = [self._asked(*each) for each in new if len(each[1]) <= room]
+        room, now = self.client.room - 100, self.now()
+        asked = [self._asked(now, *each) for each in new if len(each[1]) <= room]
         answers = iter(await self.client.ask_all(asked))
 
         async def settled(each: tuple[str, bytes, timedelta | None]) -> bytes | MotetError | None:
@@ -98,21 +98,18 @@ class Records:
 
         return [await settled(each) for each in new]
 
-    def _asked(self, subject: str, value: bytes, ttl: timedelta | None) -> Question:
+    def _asked(self, now: int, subject: str, value: bytes, ttl: timedelta | None) -> Question:
         headers = None if ttl is None else {"Nats-TTL": seconds(ttl)}
-        kept = Kept(VERSION, self._until(ttl), value)
+        kept = Kept(VERSION, until(now, ttl), value)
         return self.client.storing(subject, pack(kept), expect=0, headers=headers, once=True)
 
-    def _until(self, ttl: timedelta | None) -> int:
-        return 0 if ttl is None else self.now() + max(0, round(ttl.total_seconds() * 1000))
-
-    async def _split(self, subject: str, value: bytes, until: int, headers: dict[str, str] | None) -> Kept:
+    async def _split(self, subject: str, value: bytes, end: int, headers: dict[str, str] | None) -> Kept:
         nonce, size = self.client.nonce(), self.client.room - 100
         pieces = [value[first : first + size] for first in range(0, len(value), size)]
         for number, piece in enumerate(pieces):
             await self.client.publish(self._part(subject, nonce, number), piece, headers=headers)
             hit("between_parts")
-        return Kept(VERSION, until, b"", len(pieces), nonce)
+        return Kept(VERSION, end, b"", len(pieces), nonce)
 
     def _part(self, subject: str, nonce: str, number: int) -> str:
         """Where a part of a large value is: with its run, so that both are swept at once."""
@@ -147,3 +144,8 @@ class Records:
     async def remove(self, subject: str) -> None:
         """Forget a record."""
         await self.streams.purge(self.client.names.records, subject)
+
+
+def until(now: int, ttl: timedelta | None) -> int:
+    """When a record goes."""
+    return 0 if ttl is None else now + max(0, round(ttl.total_seconds() * 1000))

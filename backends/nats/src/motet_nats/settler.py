@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 from motet.engine.ordered import OrderedSettler
@@ -41,13 +42,16 @@ class NatsSettler(OrderedSettler):
             async with gate:
                 return await self.settle_one(entry)
 
-        single = [entry for entry in entries if is_single(entry)]
-        if len(single) < 2:
+        kinds = list(map(is_single, entries))
+        single = list(itertools.compress(entries, kinds))
+        if not single:
             return await together([one(entry) for entry in entries])
-        rest = [entry for entry in entries if not is_single(entry)]
+        if len(single) == len(entries):
+            return await self.settle_single(single)
+        rest = [entry for entry, alone in zip(entries, kinds, strict=True) if not alone]
         ended, walked = await together([self.settle_single(single), together([one(entry) for entry in rest])])
         singles, others = iter(ended), iter(walked)
-        return [next(singles) if is_single(entry) else next(others) for entry in entries]
+        return [next(singles) if alone else next(others) for alone in kinds]
 
     async def settle_single(self, entries: Sequence[Entry]) -> list[Reply]:
         """Settle entries of one record each: all records, then all acknowledgements but where there was a failure."""

@@ -21,6 +21,7 @@ from motet_nats.client import Client
 from motet_nats.errors import refuse
 from motet_nats.gathering import together
 from motet_nats.names import plain
+from motet_nats.news import News
 from motet_nats.records import Records
 from motet_nats.streams import Stored, Streams
 from motet_nats.wire import pack
@@ -38,10 +39,11 @@ _flag = msgspec.msgpack.Decoder(tuple[str, str, int, int])
 class NatsStore:
     """Keeps records, one message for each."""
 
-    def __init__(self, client: Client, streams: Streams, records: Records) -> None:
+    def __init__(self, client: Client, streams: Streams, records: Records, news: News) -> None:
         self.client = client
         self.streams = streams
         self.records = records
+        self.news = news
         self._names = client.names
         self._barriers = Barriers(client, streams, records)
 
@@ -73,7 +75,13 @@ class NatsStore:
     async def get(self, keys: Sequence[Key]) -> list[bytes | None]:
         self.client.check()
         check_keys(keys)
-        return [found.value for found in await together([self.records.read(self.subject(key)) for key in keys])]
+        return await together([self._get(self.subject(key)) for key in keys])
+
+    async def _get(self, subject: str) -> bytes | None:
+        async def read() -> bytes | None:
+            return (await self.records.read(subject)).value
+
+        return await self.news.sooner(subject, read)
 
     async def drop(self, keys: Sequence[Key]) -> None:
         self.client.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -181,7 +182,6 @@ class Streams:
         news = {
             "src": f"{names.kept}.o.*.*",
             "dest": f"{names.news}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}",
-            "headers_only": True,
         }
         await self._made(
             {**common, "name": names.records, "subjects": [f"{names.kept}.>"], "retention": "limits", "republish": news}
@@ -225,6 +225,7 @@ def _stored(message: Any) -> Stored:
     return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data)
 
 
+@lru_cache(maxsize=100)
 def seconds(ttl: timedelta) -> str:
     """A time to live in whole seconds, which is all that the server knows; never shorter."""
     return f"{max(1, -int(-ttl.total_seconds() // 1))}s"

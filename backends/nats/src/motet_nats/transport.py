@@ -8,6 +8,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from motet.engine.wellformed import check_count, check_each, check_parcels, check_text
 from motet.errors import MotetError, Unavailable, UsageError
 from motet.failpoints import hit
@@ -15,9 +17,8 @@ from motet.message import Parcel
 from motet.options import Lane
 from motet.ports import Admission, Delivery, QueueInfo, Transport
 from motet_nats.admission import Keys
-from motet_nats.answers import Question
 from motet_nats.client import Client
-from motet_nats.connection import Message
+from motet_nats.connection import Message, Question
 from motet_nats.errors import Mismatch, refuse
 from motet_nats.finder import Finder
 from motet_nats.gathering import together
@@ -36,10 +37,20 @@ MOST = 1000
 """Messages of one pull."""
 TOGETHER = 256
 """Publishes, or removals, that are under way at once."""
+MANY = 16
+"""Who takes so many, and leaves some, comes back soon."""
 SOON = timedelta(milliseconds=1)
 AGAIN = 0.1
 """Seconds until a server is asked again that has not answered."""
 TARGET = "Nats-Schedule-Target"
+
+
+class Storing(msgspec.Struct, frozen=True):
+    """A parcel that is about to be stored."""
+
+    letter: Letter
+    question: Question
+    headers: dict[str, str] | None
 
 
 class NatsTransport:
@@ -66,45 +77,44 @@ class NatsTransport:
             await self._hand_in_all(parcels[first : first + TOGETHER])
 
     async def _hand_in_all(self, parcels: Sequence[Parcel]) -> None:
-        letters = [letter_of(parcel, self.client.nonce()) for parcel in parcels]
-        places = [self.subject(each, p.lane, p.due) for each, p in zip(letters, parcels, strict=True)]
-        questions = [self._storing(each, *place) for each, place in zip(letters, places, strict=True)]
-        answers = await self.client.ask_all(questions)
-        for letter, parcel, (subject, headers), answer in zip(letters, parcels, places, answers, strict=True):
-            if type(answer) is int:
-                self.look_after(letter, subject, headers, answer, parcel.due)
+        storing = [self._storing(parcel) for parcel in parcels]
+        answers = await self.client.ask_all([each.question for each in storing])
+        for parcel, each, answer in zip(parcels, storing, answers, strict=True):
+            if parcel.due is not None and type(answer) is int:
+                self.look_after(each.letter, each.question.subject, each.headers, answer, parcel.due)
             hit("between_parcels")
         refuse(answers, self.client.location.name)
 
-    def _storing(self, letter: Letter, subject: str, headers: dict[str, str] | None) -> Question:
-        within = f"{self.client.names.of_id(letter.id)}.>"
-        return self.client.storing(subject, pack(letter), expect=0, within=within, headers=headers, once=True)
+    def _storing(self, parcel: Parcel, key: str = "") -> Storing:
+        letter = letter_of(parcel, self.client.nonce(), key)
+        root = self.client.names.of_id(letter.id)
+        subject, headers = self.subject(letter, parcel.lane, parcel.due, root)
+        asked = self.client.storing(subject, pack(letter), expect=0, within=f"{root}.>", headers=headers, once=True)
+        return Storing(letter, asked, headers)
 
     async def hand_in(self, parcel: Parcel, key: str = "") -> None:
         """Store one parcel, unless its id is there (T10)."""
-        letter = letter_of(parcel, self.client.nonce(), key)
-        within = f"{self.client.names.of_id(parcel.id)}.>"
-        subject, headers = self.subject(letter, parcel.lane, parcel.due)
+        storing = self._storing(parcel, key)
         with suppress(Mismatch):
-            sequence = await self.client.publish(
-                subject, pack(letter), expect=0, within=within, headers=headers, once=True
-            )
-            self.look_after(letter, subject, headers, sequence, parcel.due)
+            sequence = await self.client.store(storing.question)
+            if parcel.due is not None:
+                self.look_after(storing.letter, storing.question.subject, storing.headers, sequence, parcel.due)
         hit("between_parcels")
 
     def look_after(
-        self, letter: Letter, subject: str, headers: dict[str, str] | None, sequence: int, due: datetime | None
+        self, letter: Letter, subject: str, headers: dict[str, str] | None, sequence: int, due: datetime
     ) -> None:
         """Bring what was parked for a short time into its lane when it is due."""
-        if due is not None and headers is not None and headers["Nats-Schedule"] != _at(due):  # the server comes later
+        if headers is not None and headers["Nats-Schedule"] != _at(due):  # the server comes later
             self.promoter.promote(letter, subject, headers[TARGET], sequence, due)
 
-    def subject(self, letter: Letter, lane: Lane, due: datetime | None) -> tuple[str, dict[str, str] | None]:
+    def subject(
+        self, letter: Letter, lane: Lane, due: datetime | None, root: str = ""
+    ) -> tuple[str, dict[str, str] | None]:
         """Say where a letter goes: into its lane, or aside until it is due; then the server brings it there."""
-        root = self.client.names.of_id(letter.id)
+        root = root or self.client.names.of_id(letter.id)
         target = f"{root}.q.{place(lane)}.{letter.nonce}"
-        now = self.client.settings.clock.now()
-        if due is None or due <= now + SOON:
+        if due is None or due <= (now := self.client.settings.clock.now()) + SOON:
             return target, None
         due += BACKSTOP if short(due, now) else timedelta()
         headers = {"Nats-Schedule": _at(due), TARGET: target}
@@ -130,7 +140,7 @@ class NatsTransport:
                 event.clear()
                 try:
                     await self.lanes.know(lanes)
-                    taken = await self._collect(lanes, min(limit, MOST), paused)
+                    taken = await self._collect(lanes, min(limit, MOST), paused, patient=wait > timedelta())
                     left = give_up - loop.time()
                     if taken or left <= 0 or not limit:
                         return taken
@@ -148,22 +158,34 @@ class NatsTransport:
                 if tap.came and not tap.users:
                     tap.keep(())
 
-    async def _collect(self, lanes: Sequence[Lane], limit: int, paused: bool) -> list[Delivery]:
-        """Take what there is, from the first lane on."""
+    async def _collect(
+        self, lanes: Sequence[Lane], limit: int, paused: bool, *, patient: bool = False
+    ) -> list[Delivery]:
+        """Take what there is, from the first lane on; who is patient is told of what comes to a calm lane."""
         taken: list[Delivery] = []
+        empty: list[Lane] = []
         try:
             for lane in lanes:
                 if not paused and await self.pauses.holds(lane.queue):
                     continue
+                tap = self.lanes.tap(lane)
+                if patient and tap.calm and not tap.came:
+                    continue
                 while len(taken) < limit:
-                    messages = await self.lanes.tap(lane).pull(limit - len(taken))
+                    messages = await tap.pull(limit - len(taken))
                     if not messages:
+                        empty.append(lane)
                         break
                     if not paused and self.pauses.stopped(lane.queue):
                         # It was paused while they were on their way.
                         self.lanes.later(self.holding.give_back(messages))
                         break
                     taken += await self._opened(messages, lane)
+                    if tap.calm:
+                        break
+            if len(taken) == limit >= MANY:
+                for lane in empty:
+                    await self.lanes.tap(lane).watch()
         except (asyncio.CancelledError, MotetError) as failure:
             if taken:
                 if isinstance(failure, MotetError) and not self.client.closed:
@@ -230,11 +252,11 @@ class NatsTransport:
         for tap in taps:
             tap.waiting[event] = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, SILENCE)):
                 for tap in taps:
                     await tap.arm()
                 if not any(tap.came for tap in taps):
-                    await asyncio.wait_for(event.wait(), SILENCE)
+                    await event.wait()
         except TimeoutError:
             return
         finally:
