@@ -47,9 +47,9 @@ NEEDS = {
     "in_expand": ("wide",),
     "in_sweep": ("swept",),
     "after_bury": ("failing",),
-    "between_parts": ("vast",),
+    "between_parts": ("vast", "drawing"),
 }
-"""What passes a place that little else passes."""
+"""What passes a place that little else passes. Two messages after two messages would go to the same of four workers."""
 RARE = {"after_bury", "after_drop", "after_flag", "after_pass_on", "after_retry", "after_withdrawn"}
 
 
