@@ -1,5 +1,7 @@
+import os
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +26,23 @@ def test_a_later_id_is_greater() -> None:
         pass
 
     assert ids.new() > earlier
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it is about forks")
+def test_a_forked_process_draws_ids_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = RandomIds()
+    ids.new()
+    monkeypatch.setattr(time, "time_ns", lambda: 0)  # the time is a part of an id, and would hide it
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        os.write(writing, ids.new().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 100).decode()
+    os.close(reading)
+    os.close(writing)
+
+    assert theirs not in {ids.new() for _ in range(200)}
 
 
 @given(st.integers(min_value=0, max_value=62**22 - 1))

@@ -133,7 +133,7 @@ class Connection(Client):
     def _write(self) -> bool:
         self._mentioned = False
         writer = self._writer()
-        if writer is None or not self.is_connected or writer.transport.get_write_buffer_size():
+        if writer is None or not self.is_connected or writer.is_closing() or writer.transport.get_write_buffer_size():
             return False
         if self._pending:
             words, self._pending, self._pending_data_size = self._pending, [], 0
