@@ -21,7 +21,7 @@ LINE = 4096
 
 
 MOMENT = 0.001
-"""Seconds; a server takes longer to store as much as a burst has."""
+"""Seconds that what can wait is kept back for, so that it is written with something else."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -63,9 +63,7 @@ class Connection(Client):
         super().__init__()
         self._handlers: dict[int, Handler] = {}
         self._ps: Any = Reader(self)
-        self._dozing = False
         self._mentioned = False
-        self.portions: int = 0
 
     async def listen(self, subject: str, handler: Handler) -> int:
         """Have a handler called for whatever comes to a subject, and return what to end that by."""
@@ -179,21 +177,6 @@ class Connection(Client):
         elif word[:3] != b"+OK" and line:
             raise ProtocolError
 
-    def doze(self) -> None:
-        """Read nothing for a moment, so that what comes meanwhile is read at once.
-
-        The answers to a burst come one by one; to be woken for each cost a quarter of a worker's time.
-        """
-        writer = getattr(self._transport, "_bare_io_writer", None)
-        if writer is not None and not self._dozing:
-            self._dozing = True
-            writer.transport.pause_reading()
-            asyncio.get_running_loop().call_later(MOMENT, self._awake, writer.transport)
-
-    def _awake(self, transport: asyncio.ReadTransport) -> None:
-        self._dozing = False
-        transport.resume_reading()
-
     def watch(self, ended: Callable[[BaseException | None], None]) -> None:
         """Have it told when one of the tasks ends without which nothing moves, whatever the reason.
 
@@ -281,8 +264,6 @@ class Reader:
                 others.append(came[at:end])
                 at = end + 2
         self.rest = came[at:]
-        if self.connection.portions:
-            self.connection.doze()
         return others
 
     def _message(self, came: bytes, at: int, begin: int) -> int:

@@ -32,8 +32,6 @@ PATIENCE = 1.5
 """Seconds after which whoever asked is told that there was no answer: a cluster without a leader gives none."""
 FLUSH = 60
 """Seconds that nobody waits for: whoever asks has less patience."""
-MANY = 16
-"""Questions of a burst whose answers are read in portions."""
 LOOK = 0.25
 """Seconds between two looks at who has waited so long; a timer for each would cost as much as the asking."""
 
@@ -206,13 +204,10 @@ class Link:
         self.asked[name] = burst
         if self.looking is None:
             self.looking = self.loop.call_later(LOOK, self._look)
-        many = len(questions) >= MANY and not last
-        self.connection.portions += many
         try:
             await self.connection.post(questions, f"{self.inbox}.{name}-", last=last)
             await burst.done
         finally:
-            self.connection.portions -= many
             self.asked.pop(name, None)
 
     def _look(self) -> None:
