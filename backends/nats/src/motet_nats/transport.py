@@ -168,12 +168,14 @@ class NatsTransport:
         """Take what there is, from the first lane on; who is patient is told of what comes to a calm lane."""
         taken: list[Delivery] = []
         empty: list[Lane] = []
+        calm: list[Lane] = []
         try:
             for lane in lanes:
                 if not paused and await self.pauses.holds(lane.queue):
                     continue
                 tap = self.lanes.tap(lane)
-                if patient and tap.calm and not tap.came:
+                if patient and tap.calm and not tap.came and not tap.armed():
+                    calm.append(lane)  # if there is nothing anywhere, we shall wait there
                     continue
                 while len(taken) < limit:
                     messages = await tap.pull(limit - len(taken))
@@ -187,9 +189,8 @@ class NatsTransport:
                     taken += await self._opened(messages, lane)
                     if patient and tap.calm:
                         break
-            if len(taken) == limit >= MANY:
-                for lane in empty:
-                    await self.lanes.tap(lane).watch()
+            for lane in (*(calm if taken else ()), *(empty if len(taken) == limit >= MANY else ())):
+                await self.lanes.tap(lane).watch()
         except (asyncio.CancelledError, MotetError) as failure:
             if taken:
                 if isinstance(failure, MotetError) and not self.client.closed:
