@@ -6,7 +6,6 @@ from typing import Any
 
 from motet.ports import QueueInfo
 from motet_nats.client import Client
-from motet_nats.errors import MISSING, ServerError, translate
 from motet_nats.names import consumer, lane_in, lane_of, plain
 from motet_nats.streams import Streams
 
@@ -39,13 +38,8 @@ class Finder:
 
     async def _delivered(self, name: str) -> int:
         """Say up to which sequence a consumer has delivered; 0 when somebody has removed it."""
-        try:
-            info = await self.client.api(f"CONSUMER.INFO.{self.client.names.messages}.{name}")
-        except ServerError as error:
-            if error.code in MISSING:
-                return 0
-            raise translate(error, self.client.location.name) from error
-        return int(info["delivered"]["stream_seq"])
+        info = await self.streams.consumer(self.client.names.messages, name)
+        return 0 if info is None else int(info["delivered"]["stream_seq"])
 
     async def consumers(self) -> list[dict[str, Any]]:
         """List the consumers of all lanes, with what they count."""

@@ -39,6 +39,8 @@ TOGETHER = 256
 SOON = timedelta(milliseconds=1)
 AGAIN = 0.1
 """Seconds until a server is asked again that has not answered."""
+CATCH_UP = 1.0
+"""Seconds after which who hands out a lane is not waited for: it may be that more is held than may be."""
 TARGET = "Nats-Schedule-Target"
 
 
@@ -130,7 +132,8 @@ class NatsTransport:
                 event.clear()
                 try:
                     await self.lanes.know(lanes)
-                    taken = await self._collect(lanes, min(limit, MOST), paused)
+                    # Whoever does not wait is not woken for the rest, and is given all that there is.
+                    taken = await self._collect(lanes, min(limit, MOST), paused, all_of_it=not wait)
                     left = give_up - loop.time()
                     if taken or left <= 0 or not limit:
                         return taken
@@ -148,16 +151,22 @@ class NatsTransport:
                 if tap.came and not tap.users:
                     tap.keep(())
 
-    async def _collect(self, lanes: Sequence[Lane], limit: int, paused: bool) -> list[Delivery]:
-        """Take what there is, from the first lane on."""
+    async def _collect(
+        self, lanes: Sequence[Lane], limit: int, paused: bool, *, all_of_it: bool = False
+    ) -> list[Delivery]:
+        """Take what there is, from the first lane on; with `all_of_it` also what was published a moment ago."""
         taken: list[Delivery] = []
+        give_up = asyncio.get_running_loop().time() + CATCH_UP
         try:
             for lane in lanes:
                 if not paused and await self.pauses.holds(lane.queue):
                     continue
                 while len(taken) < limit:
-                    messages = await self.lanes.tap(lane).pull(limit - len(taken))
+                    tap = self.lanes.tap(lane)
+                    messages = await tap.pull(limit - len(taken))
                     if not messages:
+                        if all_of_it and await tap.behind(give_up):
+                            continue
                         break
                     if not paused and self.pauses.stopped(lane.queue):
                         # It was paused while they were on their way.
@@ -305,7 +314,9 @@ class NatsTransport:
         for lane in lanes:
             there = lane._replace(queue=target)
             await self.lanes.know([there])
-            while moved < limit and (taken := await self._collect([lane], min(limit - moved, MOST), paused=True)):
+            while moved < limit and (
+                taken := await self._collect([lane], min(limit - moved, MOST), paused=True, all_of_it=True)
+            ):
                 answers = await together([self._move(delivery, there) for delivery in taken])
                 moved += sum(answers)
         return moved
