@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from motet_nats.connection import Message
-from motet_nats.errors import MISMATCH, Mismatch, ServerError
+from motet_nats.errors import LEADERLESS, MISMATCH, Mismatch, ServerError
 
 __all__ = ["Burst", "read_answer", "stored_at"]
+
+UNAVAILABLE = 503
 
 
 class Burst:
@@ -45,6 +47,7 @@ class Refusal(msgspec.Struct):
 
     err_code: int = 0
     description: str = ""
+    code: int = 0
 
 
 class Done(msgspec.Struct):
@@ -66,7 +69,7 @@ def stored_at(message: Message) -> int:
     """
     done = _done(message.data)
     if done.error is not None:
-        raise _refused(done.error.err_code, done.error.description)
+        raise _refused(done.error)
     return done.seq
 
 
@@ -78,9 +81,12 @@ def read_answer(message: Message) -> dict[str, Any]:
     """
     answer = _decode(message.data)
     if (error := answer.get("error")) is not None:
-        raise _refused(int(error.get("err_code", 0)), str(error.get("description", "")))
+        raise _refused(msgspec.convert(error, Refusal))
     return answer
 
 
-def _refused(code: int, said: str) -> ServerError:
-    return (Mismatch if code in MISMATCH else ServerError)(code, said)
+def _refused(told: Refusal) -> ServerError:
+    code = told.err_code
+    if not code and told.code == UNAVAILABLE:
+        code = LEADERLESS  # "raft: not leader": whoever led a moment ago says so with no code of JetStream's
+    return (Mismatch if code in MISMATCH else ServerError)(code, told.description)

@@ -10,7 +10,7 @@ from nats import errors
 
 from motet.errors import BackendError, MotetError, Rejected, Unavailable
 
-__all__ = ["BROKEN", "BUSY", "MISMATCH", "MISSING", "Mismatch", "ServerError", "refuse", "translate"]
+__all__ = ["BROKEN", "BUSY", "LEADERLESS", "MISMATCH", "MISSING", "Mismatch", "ServerError", "refuse", "translate"]
 
 BROKEN = (errors.Error, OSError, EOFError, asyncio.TimeoutError)
 """What ends a connection, or an attempt at one. What was asked on it may or may not have been done."""
@@ -43,6 +43,7 @@ WORDS: dict[str, tuple[type[BackendError], str]] = {
 }
 """What a message has in it where nats-py has no class."""
 
+LEADERLESS = 10008
 CODES: dict[int, tuple[type[BackendError], str]] = {
     10023: (Unavailable, "the server has no room for more: raise its limits of JetStream, or let workers empty queues"),
     10026: (
@@ -61,16 +62,23 @@ CODES: dict[int, tuple[type[BackendError], str]] = {
     10054: (Rejected, "more than the server takes in one message: raise `max_payload` there"),
     10058: (Rejected, "somebody else's stream has our name: choose another namespace"),
     10077: (Unavailable, "the stream is full: somebody has set limits on it, remove them"),
-    10008: (Unavailable, "the cluster has no leader at the moment"),
+    LEADERLESS: (Unavailable, "the cluster has no leader at the moment"),
     10009: (Unavailable, "the cluster has no leader at the moment"),
     10005: (Rejected, "the cluster has fewer servers than replicas are asked for: lower ?replicas="),
     10074: (Rejected, "the server is alone: replicas need a cluster"),
+    10118: (Unavailable, "the servers that keep the stream are all away: start them"),
+    10119: (Unavailable, "the servers that keep the lane are all away: start them"),
+    10158: (Unavailable, "the cluster has not agreed yet on what it was asked before"),
+    10164: (Unavailable, "the cluster has not agreed yet on what it was asked before"),
     10167: (Unavailable, "the server has too much to do"),
 }
 """What the server answers, by the code that it gives."""
 
-BUSY = frozenset({10008, 10009, 10167, 10164})
-"""Answers after which the same is asked again: nothing was done, and soon it may be."""
+BUSY = frozenset({LEADERLESS, 10009, 10118, 10119, 10158, 10164, 10167})
+"""Answers after which the same is asked again: nothing was done of it, or it is being done, and soon more is known.
+
+10158 is for a repetition of ours while the followers have not confirmed the first one.
+"""
 MISMATCH = frozenset({10071, 10164})
 MISSING = frozenset({10037, 10014, 10057, 10043})
 """There is no such message, consumer or sequence."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from motet.ports import QueueInfo
 from motet_nats.client import Client
-from motet_nats.errors import MISSING, ServerError, translate
 from motet_nats.names import consumer, lane_in, lane_of, plain
 from motet_nats.streams import Streams
 
 __all__ = ["Finder"]
 
+AGREED = (0.02,) * 5
+"""Seconds between looks at what a cluster counts, until it has heard of all that it stores; work may never let it."""
 LISTED = 10_000
 """Parked messages that are counted in one listing; more are counted queue by queue."""
 
@@ -39,13 +41,8 @@ class Finder:
 
     async def _delivered(self, name: str) -> int:
         """Say up to which sequence a consumer has delivered; 0 when somebody has removed it."""
-        try:
-            info = await self.client.api(f"CONSUMER.INFO.{self.client.names.messages}.{name}")
-        except ServerError as error:
-            if error.code in MISSING:
-                return 0
-            raise translate(error, self.client.location.name) from error
-        return int(info["delivered"]["stream_seq"])
+        info = await self.streams.consumer(self.client.names.messages, name)
+        return 0 if info is None else int(info["delivered"]["stream_seq"])
 
     async def consumers(self) -> list[dict[str, Any]]:
         """List the consumers of all lanes, with what they count."""
@@ -57,10 +54,25 @@ class Finder:
             if not part or len(found) >= answer["total"]:
                 return found
 
+    async def counted(self) -> list[dict[str, Any]]:
+        """List the consumers as `consumers` does, if it may be when they count what their stream does.
+
+        Of several servers one takes a message in and another one hands it out, which hears of it later.
+        """
+        names = self.client.names
+        found = await self.consumers()
+        for pause in () if self.streams.direct else AGREED:
+            stored = await self.streams.count(names.messages, f"{names.letters}.*.*.q.>")
+            if stored == sum(info["num_pending"] + info["num_ack_pending"] for info in found):
+                break
+            await asyncio.sleep(pause)
+            found = await self.consumers()
+        return found
+
     async def queues(self, paused: set[str]) -> list[QueueInfo]:
         """Count the messages of each queue (T15)."""
         counts: dict[str, list[int]] = {queue: [0, 0, 0] for queue in paused}
-        for info in await self.consumers():
+        for info in await self.counted():
             lane = lane_of(info["name"])
             if lane is not None:
                 count = counts.setdefault(lane.queue, [0, 0, 0])

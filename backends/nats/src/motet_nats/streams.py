@@ -121,6 +121,15 @@ class Streams:
         """
         return await self.asked(f"STREAM.INFO.{stream}", request)
 
+    async def consumer(self, stream: str, name: str) -> dict[str, Any] | None:
+        """Ask about a consumer; None when somebody has removed it."""
+        try:
+            return await self.client.api(f"CONSUMER.INFO.{stream}.{name}")
+        except ServerError as error:
+            if error.code in MISSING:
+                return None
+            raise translate(error, self.client.location.name) from error
+
     async def asked(self, verb: str, request: Any = None) -> dict[str, Any]:
         """Call the API of JetStream, and translate what it refuses."""
         try:

@@ -44,6 +44,8 @@ YIELDS = 2
 SOON = timedelta(milliseconds=1)
 AGAIN = 0.1
 """Seconds until a server is asked again that has not answered."""
+CATCH_UP = 1.0
+"""Seconds after which who hands out a lane is not waited for: it may be that more is held than may be."""
 TARGET = "Nats-Schedule-Target"
 
 
@@ -144,6 +146,7 @@ class NatsTransport:
                 event.clear()
                 try:
                     await self.lanes.know(lanes)
+                    # Whoever does not wait is not woken for the rest, and is given all that there is.
                     taken = await self._collect(lanes, min(limit, MOST), paused, patient=wait > timedelta())
                     left = give_up - loop.time()
                     if taken or left <= 0 or not limit:
@@ -165,10 +168,14 @@ class NatsTransport:
     async def _collect(
         self, lanes: Sequence[Lane], limit: int, paused: bool, *, patient: bool = False
     ) -> list[Delivery]:
-        """Take what there is, from the first lane on; who is patient is told of what comes to a calm lane."""
+        """Take what there is, from the first lane on.
+
+        Who is patient is told of what comes to a calm lane; who is not gets what was published a moment ago, too.
+        """
         taken: list[Delivery] = []
         empty: list[Lane] = []
         calm: list[Lane] = []
+        give_up = asyncio.get_running_loop().time() + CATCH_UP
         try:
             for lane in lanes:
                 if not paused and await self.pauses.holds(lane.queue):
@@ -180,6 +187,8 @@ class NatsTransport:
                 while len(taken) < limit:
                     messages = await tap.pull(limit - len(taken))
                     if not messages:
+                        if not patient and await tap.behind(give_up):
+                            continue
                         empty.append(lane)
                         break
                     if not paused and self.pauses.stopped(lane.queue):

@@ -68,6 +68,7 @@ class AdmissionContract(Contract):
 
     @proves("T19")
     async def test_t19_admitting_again_what_waits_changes_nothing(self, stage: Stage) -> None:
+        await stage.prepare()
         for rule in Rule:
             name, due = f".{rule}:1", stage.stretched(0.2) if rule is Rule.DEBOUNCE else None
             for backend, body in ((stage.a, b"first"), (stage.b, b"again")):
@@ -79,6 +80,7 @@ class AdmissionContract(Contract):
 
     @proves("T19")
     async def test_t19_what_lost_its_place_does_not_take_it_back(self, stage: Stage) -> None:
+        await stage.prepare()
         for rule, due in ((Rule.DEBOUNCE, stage.stretched(0.2)), (Rule.KEEP_LAST, None)):
             first, last = (stage.parcel(f".{rule}{number}:1", due=due) for number in range(2))
             await admit(stage, stage.a, first, rule, key=rule)
@@ -90,6 +92,7 @@ class AdmissionContract(Contract):
 
     @proves("T20")
     async def test_t20_first_publishes_once_in_a_window(self, stage: Stage) -> None:
+        await stage.prepare()
         window = timedelta(seconds=stage.stretched(0.5))
         assert await admit(stage, stage.a, stage.parcel(".1:1"), Rule.FIRST, window=window) == ".1:1"
         assert await admit(stage, stage.b, stage.parcel(".2:1"), Rule.FIRST, window=window) == ".1:1"
@@ -105,6 +108,7 @@ class AdmissionContract(Contract):
 
     @proves("T21")
     async def test_t21_debounce_delivers_the_last_of_a_burst_at_its_time(self, stage: Stage) -> None:
+        await stage.prepare()
         began = stage.now
         for number in range(3):
             parcel = stage.parcel(f".{number}:1", body=bytes([number]), due=1)
@@ -120,6 +124,7 @@ class AdmissionContract(Contract):
 
     @proves("T21")
     async def test_t21_debounce_leaves_what_is_not_parked_any_more(self, stage: Stage) -> None:
+        await stage.prepare()
         await admit(stage, stage.a, stage.parcel(".1:1", due=-1), Rule.DEBOUNCE)
         taken = await stage.one(stage.a)
 
@@ -130,6 +135,7 @@ class AdmissionContract(Contract):
 
     @proves("T21")
     async def test_t21_debounce_leaves_what_is_queued_or_gone(self, stage: Stage) -> None:
+        await stage.prepare()
         await admit(stage, stage.a, stage.parcel(".1:1"), Rule.DEBOUNCE)
         late = stage.parcel(".2:1", due=stage.stretched(0.3))
 
@@ -158,6 +164,7 @@ class AdmissionContract(Contract):
 
     @proves("T22", patient=True)
     async def test_t22_keep_last_replaces_what_is_parked(self, stage: Stage) -> None:
+        await stage.prepare()
         await admit(stage, stage.a, stage.parcel(".1:1", due=0.2), Rule.KEEP_LAST)
         await admit(stage, stage.a, stage.parcel(".2:1"), Rule.KEEP_LAST)
 
