@@ -22,9 +22,9 @@ OF_CLUSTER: dict[str, object] = {"lease": timedelta(seconds=2), "pytestmark": py
 """What a cluster is given more of: time. Three servers agree before each answer, here on the processors of one machine.
 
 Measured on two that others used too: up to 9 s until those are elected who lead when it is started; 5 to 13 s for
-the 61 stages of B6 in which each reply is lost in turn, with 183 lanes for which somebody is elected (3 s on a lone server);
-1 s to remove its 7,300 files. That is one test, and more than the 20 s of all our tests. After a restart all of them
-are elected again. 90 s are more than the 60 of `deadline`, which is for a single stage.
+the 61 stages of B6 in which each reply is lost in turn, with 183 lanes for which somebody is elected (3 s on a lone
+server); 1 s to remove its 7,300 files. That is one test, and more than the 20 s of all our tests. After a restart all
+of them are elected again. 90 s are more than the 60 of `deadline`, which is for a single stage.
 """
 
 
