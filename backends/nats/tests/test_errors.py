@@ -152,11 +152,12 @@ async def test_a_stream_of_ours_that_somebody_has_changed_is_refused_with_what_w
     async with opened(own_server.url):
         pass
     theirs = await nats.connect(own_server.url)
-    streams = theirs.jetstream()
-    found = (await streams.stream_info("motet-motet-records")).config
-    found.max_msgs_per_subject = 5
-    await streams.update_stream(found)
+    # Not by nats-py's own classes: older ones drop what they do not know of a stream, which is another change.
+    found = json.loads((await theirs.request("$JS.API.STREAM.INFO.motet-motet-records")).data)["config"]
+    changed = json.dumps({**found, "max_msgs_per_subject": 5}).encode()
+    answer = json.loads((await theirs.request("$JS.API.STREAM.UPDATE.motet-motet-records", changed)).data)
     await theirs.close()
+    assert "error" not in answer
 
     said = await refused(own_server.url)
 
