@@ -111,6 +111,19 @@ class Channel:
         except TimeoutError as error:
             raise self.unanswered("published", within) from error
 
+    def tell(self, frames: Sequence[Frame]) -> None:
+        """Publish in this turn of the loop, for whoever listens; nobody hears whether it arrives.
+
+        Raises:
+            Lost: The channel is dead.
+        """
+        self.check()
+        data = self._marshalled(frames)
+        batch = Batch(frames, asyncio.get_running_loop().create_future())
+        batch.future.add_done_callback(_unheard)
+        self.inbox.confirms.expect(batch)
+        self.connection.send(data)
+
     async def commit(self, frames: Sequence[Frame], tags: Iterable[int], *, timeout: float | None = None) -> None:
         """Publish and acknowledge in one transaction and one write, on a channel in mode "tx".
 
@@ -310,3 +323,9 @@ class Channel:
         """End it without waiting."""
         if self.alive:
             self.inbox.end(Lost(f"{self.place}: the channel was closed"))
+
+
+def _unheard(answer: asyncio.Future[None]) -> None:
+    """Take note of an answer that nobody waits for."""
+    if not answer.cancelled():
+        answer.exception()

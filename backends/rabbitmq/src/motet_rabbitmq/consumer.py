@@ -21,6 +21,7 @@ class Consumer:
         self.failure: Callable[[], MotetError] | None = None
         self._stop = stop
         self._waiter: asyncio.Future[None] | None = None
+        self._stirred = False
 
     @property
     def waiting(self) -> int:
@@ -28,7 +29,7 @@ class Consumer:
         return len(self.come)
 
     async def batch(self, limit: int | None = None) -> list[Delivery]:
-        """Wait for at least one delivery, and return all that have come, `limit` at most.
+        """Wait for at least one delivery, or for `stir`; return all that have come, `limit` at most.
 
         Cancelling it loses nothing. What came before the channel died is not returned any more: it comes again.
 
@@ -36,7 +37,7 @@ class Consumer:
             ConsumerGone: The broker ended the consumer.
             Lost: The channel or the connection ended.
         """
-        while not self.come or self.failure is not None:
+        while not (self.come or self._stirred) or self.failure is not None:
             if self.failure is not None:
                 raise self.failure()
             self._waiter = asyncio.get_running_loop().create_future()
@@ -44,7 +45,13 @@ class Consumer:
                 await self._waiter
             finally:
                 self._waiter = None
+        self._stirred = False
         return self.take(limit)
+
+    def stir(self) -> None:
+        """Have whoever waits go on, though nothing has come."""
+        self._stirred = True
+        self._wake()
 
     def take(self, limit: int | None = None) -> list[Delivery]:
         """Return what has come, perhaps nothing, `limit` at most."""

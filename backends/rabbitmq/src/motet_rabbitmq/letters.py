@@ -85,13 +85,20 @@ class Letters:
         self.counts: dict[str, dict[str, int]] = {}
 
     def _noted(self, run: str, name: str, before: Letter | None, after: Letter | None) -> None:
-        for letter, change in ((before, -1), (after, 1)):
-            if letter is not None:
-                places = self.counts.setdefault(letter.lane.queue, {})
-                place = HELD if letter.place == KEPT else letter.place
-                places[place] = places.get(place, 0) + change
-                if not any(places.values()):
-                    del self.counts[letter.lane.queue]
+        if before is not None:
+            self._count(before, -1)
+        if after is not None:
+            self._count(after, 1)
+
+    def _count(self, letter: Letter, change: int) -> None:
+        queue = letter.lane.queue
+        places = self.counts.get(queue)
+        if places is None:
+            places = self.counts[queue] = {}
+        place = HELD if letter.place == KEPT else letter.place
+        places[place] = count = places.get(place, 0) + change
+        if not count and not any(places.values()):
+            del self.counts[queue]
 
     def row(self, name: str) -> Letter | None:
         return self.rows.get(run_of(name), name)
@@ -137,12 +144,12 @@ class Letters:
         letter = self.row(name)
         return letter is not None and (letter.place == PARKED or (queued and letter.place == QUEUED))
 
-    @call(grows=True)
+    @call(grows=True, near=True)
     def publish(self, parcels: list[WireParcel]) -> None:
         for parcel in parcels:
             self.add(parcel)
 
-    @call()
+    @call(near=True)
     def claim(self, messages: list[tuple[str, str, bool]]) -> list[Claimed | None]:
         """Take messages by id, nonce and whether they were redelivered; None for what is stale.
 
@@ -166,14 +173,14 @@ class Letters:
         letter = self.row(held.id)
         return letter if letter is not None and letter.claim == held.claim and letter.place in (HELD, KEPT) else None
 
-    @call()
+    @call(near=True)
     def forget(self, held: list[Held]) -> None:
         """Acknowledge what is still held by these claims."""
         for each in held:
             if self.held(each) is not None:
                 self.rows.drop(run_of(each.id), each.id)
 
-    @call()
+    @call(near=True)
     def give_back(self, held: list[Held], delay: timedelta) -> None:
         """Queue, uncharged, what is still held by these claims; or park it (T7)."""
         for each in held:
@@ -188,7 +195,7 @@ class Letters:
             else:
                 self.send(each.id, letter, each.body, **changes)
 
-    @call()
+    @call(near=True)
     def keep(self, held: list[Held], lease: timedelta) -> list[bool]:
         """Hold parcels here instead of in their lanes, until a lease is over that is renewed by asking again (H9)."""
         kept: list[bool] = []
@@ -200,7 +207,7 @@ class Letters:
                 self.write(each.id, letter, place=KEPT, nonce="", until=until, body=each.body or letter.body)
         return kept
 
-    @call()
+    @call(near=True)
     def strike(self, held: Held) -> int:
         """Count a message that is about to run in quarantine (T11); 0 for whoever has lost it."""
         letter = self.held(held)

@@ -137,6 +137,11 @@ class Machine:
                 self.letters.forget([entry.held])
         return answers
 
+    @call(near=True)
+    def settle_own(self, entries: list[Settle]) -> list[list[tuple[Key, bytes]]]:
+        """The same, for programs that only write records of their run, once, and publish."""
+        return self.settle_all(entries)
+
     @call()
     def apply_all(self, program: list[WireOp]) -> None:
         """Carry out what another shard has forwarded."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from motet.failpoints import hit
 from motet_rabbitmq.channel import Channel
 from motet_rabbitmq.consumer import Consumer
+from motet_rabbitmq.errands import Errand
 from motet_rabbitmq.errors import Nacked, Unroutable
 from motet_rabbitmq.frames import Delivery, Frame
 from motet_rabbitmq.ledger import Ledger
@@ -45,6 +47,9 @@ DELTA_MOST = 256 * 1024
 AGAIN = 0.05
 PAUSE = 0.01
 """Seconds between two ticks, at least."""
+RELEASE_MOST = 100
+LINGER = 0.25
+"""Deltas that are not needed any more, and seconds, before they are let go by themselves, and not with other things."""
 
 
 class TooNew(Exception):
@@ -53,6 +58,13 @@ class TooNew(Exception):
 
 class OutOfOrder(Exception):
     """Raised when the broker redelivers a record after a fresh one: two consumers were active (C6)."""
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """A delta that has been sent."""
+
+    body: bytes
+    changes: list[Change]
 
 
 class ShardOwner:
@@ -68,14 +80,24 @@ class ShardOwner:
         self.ledger = Ledger()
         self.epoch = secrets.token_hex(4)
         self.release: list[int] = []
+        """Deltas that are not needed any more."""
+        self.alarm: asyncio.TimerHandle | None = None
+        self.rang = False
+        self.written: deque[Written] = deque()
+        """Deltas that have not come back yet."""
         self.ticking = False
         self.ticked = 0.0
         self.fresh = False
         self.active = False
+        self.ready = False
+        """Whether it takes errands."""
+        self.errands: deque[Errand] = deque()
+        self.under_way: list[tuple[Errand, list[Reply]]] = []
         self.turn = asyncio.Lock()
         self._leaving = asyncio.Event()
         self.records: Channel
         self.outside: Channel
+        self.consumer: Consumer
 
     async def serve(self) -> None:
         """Own the shard once it falls to us, until it is left."""
@@ -92,15 +114,35 @@ class ShardOwner:
         finally:
             serving.cancel()
             leaving.cancel()
+            self._send_back()
+            if self.alarm is not None:
+                self.alarm.cancel()
             await self.records.close()
             await self.outside.close()
+
+    def take(self, errand: Errand) -> bool:
+        """Carry calls out that were not written into the queue; False when the shard is not ours."""
+        if self.ready:
+            self.errands.append(errand)
+            self.consumer.stir()
+        return self.ready
+
+    def _send_back(self) -> None:
+        """Let go of errands: nothing is done of those that wait."""
+        self.ready = False
+        under_way, waiting = self.under_way, self.errands
+        self.under_way, self.errands = [], deque()
+        for errand, _ in under_way:
+            errand.lost()
+        for errand in waiting:
+            errand.untouched()
 
     def leave(self) -> None:
         """Give the shard up, as soon as nothing is half done."""
         self._leaving.set()
 
     async def _serve(self) -> None:
-        consumer = await self.records.consume(self.queue, prefetch=PREFETCH)
+        self.consumer = consumer = await self.records.consume(self.queue, prefetch=PREFETCH)
         pending = await consumer.batch()
         self.active = True
         await self._tick()
@@ -120,6 +162,7 @@ class ShardOwner:
         self.machine.taken_over(self.epoch)
         hit("after_takeover")
         log.debug("%s: took over %d deltas, %d records wait", self.queue, len(self.ledger), len(waiting))
+        self.ready = True
         while True:
             for start in range(0, max(1, len(waiting)), TOGETHER):
                 async with self.turn:
@@ -129,25 +172,30 @@ class ShardOwner:
             waiting = await self._next(consumer)
 
     async def _next(self, consumer: Consumer) -> list[Delivery]:
-        """Wait for records; what is due is asked for by a tick, however many records there are."""
-        while True:
-            await self._tick_when_due()
-            try:
-                async with asyncio.timeout(self._patience()):
-                    return await consumer.batch()
-            except TimeoutError:
-                async with self.turn:
-                    await self._compact()
+        """Wait for records or errands, or until there is something to do without them."""
+        await self._tick_when_due()
+        end = self._patience()
+        if end is not None and (self.alarm is None or end < self.alarm.when()):
+            if self.alarm is not None:
+                self.alarm.cancel()
+            self.alarm = asyncio.get_running_loop().call_at(end, self._ring)
+        return await consumer.batch()
+
+    def _ring(self) -> None:
+        self.alarm, self.rang = None, True
+        self.consumer.stir()
 
     def _patience(self) -> float | None:
-        """Seconds until there is something to do without records; None for ever."""
+        """When there is something to do without records, on the loop's clock; None for never."""
         ends: list[float] = []
         due, oldest, now = self.machine.state.next_due(), self.ledger.oldest(), self.clock()
         if due is not None and not self.ticking:
             ends.append(max(PAUSE, due - now, self.ticked + PAUSE - now))
         if oldest is not None:
             ends.append(max(1.0, oldest + AGE_MOST - now))
-        return min(ends, default=None)
+        if self.release:
+            ends.append(LINGER)
+        return asyncio.get_running_loop().time() + min(ends) if ends else None
 
     async def _tick_when_due(self) -> None:
         due, now = self.machine.state.next_due(), self.clock()
@@ -169,15 +217,15 @@ class ShardOwner:
         match record:
             case Delta():
                 self.machine.state.load(record.changes)
-                self._hold(delivery, record)
+                self._hold(delivery, record.changes)
             case Tick() if record.epoch == self.epoch:
                 return True
             case _:
                 waiting.append(delivery)
         return False
 
-    def _hold(self, delivery: Delivery, delta: Delta) -> None:
-        self.release += self.ledger.hold(delivery.tag, delta.changes, len(delivery.body), self.clock())
+    def _hold(self, delivery: Delivery, changes: list[Change]) -> None:
+        self.release += self.ledger.hold(delivery.tag, changes, len(delivery.body), self.clock())
 
     async def _rotate(self, waiting: list[Delivery]) -> None:
         """Bring records behind our mark when there are too many before it to be held."""
@@ -188,14 +236,17 @@ class ShardOwner:
         waiting.clear()
 
     async def _carry_out(self, deliveries: Sequence[Delivery]) -> None:
-        """Carry out records: outputs, then the commit, then the answers."""
+        """Carry out records, and errands that wait: outputs, then the commit, then the answers."""
         tags: list[int] = []
         answers: list[Frame] = []
         for delivery in deliveries:
+            if self.written and delivery.body == self.written[0].body:
+                self._hold(delivery, self.written.popleft().changes)
+                continue
             record = read(delivery)
             match record:
                 case Delta():
-                    self._hold(delivery, record)
+                    self._hold(delivery, record.changes)
                     continue
                 case Tick():
                     self.ticking = self.ticking and record.epoch != self.epoch
@@ -211,8 +262,11 @@ class ShardOwner:
                     if record.reply_to:
                         answers.append(passing(record.reply_to, pack(Replies(record.number, replies))))
             tags.append(delivery.tag)
+        while self.errands:
+            self._run(self.errands.popleft())
         await self._send()
         await self._commit(tags)
+        self._tell()
         state = self.machine.state
         told = [passing(name, body, self.names.wake) for name, body in state.notices.items()]
         # A run that another shard has decided is told of by the key of its own shard.
@@ -223,11 +277,27 @@ class ShardOwner:
         state.wakes.clear()
         state.notices.clear()
         if told or answers:
-            await self.outside.publish([*told, *answers])
+            self.outside.tell([*told, *answers])
+
+    def _run(self, errand: Errand) -> None:
+        """Carry out an errand."""
+        self.machine.turn(self.clock())
+        try:
+            replies = self.machine.perform(errand.asked)
+        except Exception as error:
+            errand.answer([failed(error)] * len(errand.calls))
+            raise
+        self.under_way.append((errand, replies))
+
+    def _tell(self) -> None:
+        """Answer errands; what came of them is committed."""
+        under_way, self.under_way = self.under_way, []
+        for errand, replies in under_way:
+            errand.answer(replies)
 
     async def _spit_out(self, delivery: Delivery, request: Request, error: Exception) -> None:
         """Drop a request that cannot be carried out, which would stop the shard for ever; nothing of it is kept."""
-        said = Reply(Status.REFUSED, f"the owner failed at it: {type(error).__name__}: {error}".encode())
+        said = failed(error)
         await self.records.commit([], [delivery.tag])
         if request.reply_to:
             replies = Replies(request.number, [said] * len(request.asked))
@@ -261,16 +331,26 @@ class ShardOwner:
 
     async def _commit(self, tags: list[int]) -> None:
         changes = self.machine.state.changes()
-        tags, self.release = tags + self.release, []
-        if tags:
-            await self.records.commit([self._delta(part) for part in parts(changes)], tags)
+        # Whoever has run an errand commits even if nothing has changed: if it could not, the shard is another's by now.
+        if tags or changes or self.under_way:
+            await self._write(changes, tags)
             hit("after_commit")
 
-    def _delta(self, changes: list[Change]) -> Frame:
-        return Frame(self.queue, pack(Delta(VERSION, self.epoch, changes)))
+    async def _write(self, changes: Iterable[Change], tags: list[int]) -> None:
+        """Commit changes, and acknowledge; they come back in this order, and need not be read then."""
+        tags, self.release = tags + self.release, []
+        frames: list[Frame] = []
+        for part in parts(changes):
+            body = pack(Delta(VERSION, self.epoch, part))
+            self.written.append(Written(body, part))
+            frames.append(Frame(self.queue, body))
+        await self.records.commit(frames, tags)
 
     async def _compact(self) -> None:
         """Write the oldest deltas anew, many in one, when there are too many, or too large or too old ones."""
+        if self.release and (self.rang or len(self.release) > RELEASE_MOST):
+            await self._write((), [])
+        self.rang = False
         now = self.clock()
         oldest = self.ledger.oldest()
         if oldest is None:
@@ -281,7 +361,7 @@ class ShardOwner:
         tags, names = self.ledger.fold(max(1, len(self.ledger) // 2))
         state = self.machine.state
         hit("before_compact")
-        await self.records.commit([self._delta(part) for part in parts(map(state.change, names))], tags)
+        await self._write(map(state.change, names), tags)
 
 
 def read(delivery: Delivery) -> Request | Delta | Tick:
@@ -307,7 +387,7 @@ def moved(delivery: Delivery) -> bytes:
     return pack(record)
 
 
-def parts(changes: Iterator[Change] | Sequence[Change]) -> Iterator[list[Change]]:
+def parts(changes: Iterable[Change]) -> Iterator[list[Change]]:
     """Cut changes into deltas of some 256 KiB; a larger row has one of its own."""
     part: list[Change] = []
     size = 0
@@ -320,6 +400,11 @@ def parts(changes: Iterator[Change] | Sequence[Change]) -> Iterator[list[Change]
         size += weight
     if part:
         yield part
+
+
+def failed(error: Exception) -> Reply:
+    """What is said of a call at which the machine failed."""
+    return Reply(Status.REFUSED, f"the owner failed at it: {type(error).__name__}: {error}".encode())
 
 
 def passing(key: str, body: bytes, exchange: str = "") -> Frame:

@@ -60,13 +60,13 @@ class RabbitTransport:
         by_shard: dict[int, list[Parcel]] = {}
         for parcel in parcels:
             by_shard.setdefault(self.shard(run_of(parcel.id)), []).append(parcel)
-        await asyncio.gather(
-            *(
-                self.asking.ask(shard, Letters.publish, part)
-                for shard, of_shard in by_shard.items()
-                for part in chunks(of_shard)
-            )
-        )
+        calls = [
+            self.asking.begin(shard, Letters.publish, part)
+            for shard, of_shard in by_shard.items()
+            for part in chunks(of_shard)
+        ]
+        for call in calls:
+            await call.result()
 
     async def admit(self, admissions: Sequence[Admission]) -> list[str]:
         self.asking.check()
