@@ -14,12 +14,15 @@ __all__ = ["Consumer"]
 class Consumer:
     """Deliveries of one queue, in the broker's order. Made by `Channel.consume`, for one reader."""
 
-    def __init__(self, queue: str, tag: str, stop: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, queue: str, tag: str, stop: Callable[[str], Awaitable[None]], drop: Callable[[str], None]
+    ) -> None:
         self.queue = queue
         self.tag = tag
         self.come: list[Delivery] = []
         self.failure: Callable[[], MotetError] | None = None
         self._stop = stop
+        self._drop = drop
         self._waiter: asyncio.Future[None] | None = None
         self._stirred = False
 
@@ -71,6 +74,12 @@ class Consumer:
         if self.failure is not None:
             raise self.failure()
         await self._stop(self.tag)
+        return self.take()
+
+    def drop(self) -> list[Delivery]:
+        """Stop without waiting for it; return what has come and was not taken. What still comes is given back."""
+        if self.failure is None:
+            self._drop(self.tag)
         return self.take()
 
     def push(self, delivery: Delivery) -> None:

@@ -58,7 +58,7 @@ class Lanes:
         channel = await self.channel()
         lanes = await self._found(lanes)
         # Looking costs one round trip for all lanes; of the worker's dozen most are empty.
-        looks = await asyncio.gather(*(self.link.topology.look(self.names.lane(lane)) for lane in lanes))
+        looks = await self.link.topology.look_at([self.names.lane(lane) for lane in lanes])
         taken: list[Taken] = []
         try:
             for lane, state in zip(lanes, looks, strict=True):
@@ -117,11 +117,11 @@ class Lanes:
         except TimeoutError:
             pass
         except BaseException:
+            found += consumer.drop()
             with suppress(MotetError):
-                found += await consumer.cancel()
                 channel.nack([each.tag for each in found])
             raise
-        return [*found, *await consumer.cancel()]
+        return [*found, *consumer.drop()]
 
     async def wait(self, lanes: Sequence[Lane], limit: int, seconds: float, stirred: asyncio.Event) -> list[Taken]:
         """Wait for the first message of any lane; return what has come with it, perhaps nothing."""

@@ -134,7 +134,7 @@ class Machine:
             conflicts = self.carry_out(entry.program)
             answers.append([(conflict.key, conflict.stored) for conflict in conflicts])
             if entry.held is not None and not conflicts:
-                self.letters.forget([entry.held])
+                self.letters.let_go(entry.held)
         return answers
 
     @call(near=True)

@@ -32,11 +32,12 @@ OWN = (Once, Put, Retry)
 class Job:
     """An entry on its way. `after` says that its delivery is acknowledged in a second step."""
 
-    __slots__ = ("after", "claim", "entry", "holding", "receipt", "reply", "shard")
+    __slots__ = ("after", "claim", "entry", "holding", "own", "receipt", "reply", "shard")
 
-    def __init__(self, entry: Entry, shard: int, holding: Holding | None) -> None:
+    def __init__(self, entry: Entry, shard: int, own: bool, holding: Holding | None) -> None:
         self.entry = entry
         self.shard = shard
+        self.own = own
         self.claim = 0
         self.holding = holding
         self.receipt = "" if entry.delivery is None else entry.delivery.receipt
@@ -73,13 +74,13 @@ class RabbitSettler:
             except UsageError as error:
                 failures.append(error)
                 continue
-            shard = self._home(entry)
+            shard, own = self._home(entry)
             if shard is None:
                 wide.append(place)
                 continue
             delivery = entry.delivery
             holding = None if delivery is None else self.transport.holdings.held.get(delivery.receipt)
-            jobs[place] = Job(entry, shard, holding)
+            jobs[place] = Job(entry, shard, own, holding)
         failures += await self._settle(list(jobs.values()))
         replies.update((place, job.reply) for place, job in jobs.items())
         for place in wide:
@@ -91,8 +92,18 @@ class RabbitSettler:
             raise failures[0]
         return [replies[place] for place in range(len(entries))]
 
-    def _home(self, entry: Entry) -> int | None:
-        """The shard that can carry the program out; None when several would have to answer."""
+    def _home(self, entry: Entry) -> tuple[int | None, bool]:
+        """The shard that can carry the program out, None when several would have to answer; and whether it stays there.
+
+        Then nothing that other shards forward matters to it, either.
+        """
+        program, of = entry.program, self.transport.shard
+        if len(program) == 1 and isinstance(only := program[0], Once):  # as most are
+            return of(only.key.run), True
+        shard = self._answering(entry)
+        return shard, all(isinstance(op, Publish) or (isinstance(op, OWN) and of(op.key.run) == shard) for op in program)
+
+    def _answering(self, entry: Entry) -> int | None:
         answering, others = set[str](), list[str]()
         for run, answers in named(entry.program):
             if answers:
@@ -112,7 +123,7 @@ class RabbitSettler:
     async def _settle(self, jobs: Sequence[Job]) -> list[MotetError]:
         by_shard: dict[tuple[int, bool], list[Job]] = {}
         for job in jobs:
-            by_shard.setdefault((job.shard, self._own(job)), []).append(job)
+            by_shard.setdefault((job.shard, job.own), []).append(job)
         hit("before_settle")
         calls = [
             (part, self._begin(shard, own, part))
@@ -138,13 +149,6 @@ class RabbitSettler:
         except MotetError as error:
             failures.append(error)
         return failures
-
-    def _own(self, job: Job) -> bool:
-        """Whether a program stays in its shard, and nothing that other shards forward matters to it."""
-        return all(
-            isinstance(op, Publish) or (isinstance(op, OWN) and self.transport.shard(op.key.run) == job.shard)
-            for op in job.entry.program
-        )
 
     def _begin(self, shard: int, own: bool, jobs: Sequence[Job]) -> Call[list[list[tuple[Key, bytes]]]]:
         """Have a shard carry programs out, and acknowledge with them what it may (P1, P9)."""
