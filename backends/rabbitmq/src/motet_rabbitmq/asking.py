@@ -81,7 +81,7 @@ class Asking:
         return await self.begin(shard, method, *args, **kwargs).result()
 
     def begin(self, shard: int, method: Method[Any, P, R], *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        """Ask a shard, with whatever else goes there in this turn of the loop; what goes the same way keeps its order."""
+        """Ask a shard, with whatever else goes there in this turn of the loop; what goes one way keeps its order."""
         self.check()
         loop = asyncio.get_running_loop()
         now = self.owners.needed = loop.time()
@@ -352,4 +352,3 @@ class Asking:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-

@@ -21,6 +21,8 @@ class Consumer:
         self.tag = tag
         self.come: list[Delivery] = []
         self.failure: Callable[[], MotetError] | None = None
+        self.heard: Callable[[], None] | None = None
+        """Called whenever somebody who waits would go on."""
         self._stop = stop
         self._drop = drop
         self._waiter: asyncio.Future[None] | None = None
@@ -95,6 +97,8 @@ class Consumer:
             self._wake()
 
     def _wake(self) -> None:
+        if self.heard is not None:
+            self.heard()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

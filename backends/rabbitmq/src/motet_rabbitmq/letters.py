@@ -114,16 +114,14 @@ class Letters:
         self.post(run_of(name), name, letter, body)
 
     def post(self, run: str, name: str, letter: Letter, body: bytes) -> None:
-        """Put what is to be queued into its lane, under a new nonce; a lane that is new to us is entered in the roll."""
+        """Put what is to be queued into its lane, under a new nonce; a lane new to us is entered in the roll."""
         lane = letter.lane
         if lane not in self.lanes:
             self.lanes.add(lane)
             self.entered(lane)
         nonce = self.state.nonce()
         # Written out, here and in `_claim`: by `replace` a letter takes 1 us more, and every parcel has two.
-        letter = Letter(
-            lane, QUEUED, nonce, letter.claim, letter.deliveries, letter.strikes, letter.suspect, None, b""
-        )
+        letter = Letter(lane, QUEUED, nonce, letter.claim, letter.deliveries, letter.strikes, letter.suspect, None, b"")
         self.rows.put(run, name, letter)
         self.state.outputs.append(Output(self.queue_of(lane), encode(LaneMessage(self.index, name, nonce, body))))
 
@@ -176,9 +174,7 @@ class Letters:
             return None
         suspect = letter.suspect or letter.place == HELD
         claim, deliveries = letter.claim + 1, letter.deliveries + 1
-        held = Letter(
-            letter.lane, HELD, nonce, claim, deliveries, letter.strikes, suspect, letter.until, letter.body
-        )
+        held = Letter(letter.lane, HELD, nonce, claim, deliveries, letter.strikes, suspect, letter.until, letter.body)
         self.rows.put(run, name, held)
         return Claimed(claim, deliveries, suspect)
 

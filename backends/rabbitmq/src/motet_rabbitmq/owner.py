@@ -11,10 +11,8 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-
-import msgspec
 
 from motet.failpoints import hit
 from motet_rabbitmq.channel import Channel
@@ -26,10 +24,11 @@ from motet_rabbitmq.ledger import Ledger
 from motet_rabbitmq.link import Link
 from motet_rabbitmq.machine import Machine
 from motet_rabbitmq.names import LANE, Names, ended
+from motet_rabbitmq.records import Written, moved, parts, read
 from motet_rabbitmq.state import Change
-from motet_rabbitmq.wire import VERSION, Delta, Replies, Reply, Request, Status, Tick, pack, read_record
+from motet_rabbitmq.wire import VERSION, Delta, Replies, Reply, Request, Status, Tick, pack
 
-__all__ = ["OutOfOrder", "ShardOwner", "TooNew"]
+__all__ = ["OutOfOrder", "ShardOwner"]
 
 log = logging.getLogger("motet.rabbitmq")
 
@@ -43,7 +42,6 @@ HELD_MOST = 1_000
 SIZE_MOST = 8 * 1024 * 1024
 AGE_MOST = 300.0
 """Deltas that are held, their bytes, and the seconds that one is held, before the oldest are written anew (C4, C5)."""
-DELTA_MOST = 256 * 1024
 AGAIN = 0.05
 PAUSE = 0.01
 """Seconds between two ticks, at least."""
@@ -52,19 +50,8 @@ LINGER = 0.25
 """Deltas that are not needed any more, and seconds, before they are let go by themselves, and not with other things."""
 
 
-class TooNew(Exception):
-    """Raised when a record is of a later version: a newer worker shall own the shard (C8)."""
-
-
 class OutOfOrder(Exception):
     """Raised when the broker redelivers a record after a fresh one: two consumers were active (C6)."""
-
-
-class Written(msgspec.Struct, frozen=True, gc=False):
-    """A delta that has been sent."""
-
-    body: bytes
-    changes: list[Change]
 
 
 class ShardOwner:
@@ -264,6 +251,13 @@ class ShardOwner:
             tags.append(delivery.tag)
         while self.errands:
             self._run(self.errands.popleft())
+        if not self.under_way and not self.machine.state.touched:
+            # Nobody waits for a commit that changes nothing. What was answered was so when the broker gave us the
+            # question, for then nobody else could change it: also if the shard has become another's since.
+            self.release += tags
+            if answers:
+                self.outside.tell(answers)
+            return
         await self._send()
         await self._commit(tags)
         self._tell()
@@ -362,44 +356,6 @@ class ShardOwner:
         state = self.machine.state
         hit("before_compact")
         await self._write(map(state.change, names), tags)
-
-
-def read(delivery: Delivery) -> Request | Delta | Tick:
-    """Read a record.
-
-    Raises:
-        TooNew: It is of a later version, or of a kind that we do not know.
-    """
-    try:
-        record = read_record(delivery.body)
-    except msgspec.DecodeError as error:
-        raise TooNew(f"a record of {delivery.routing_key} cannot be read: {error}") from error
-    if record.version > VERSION:
-        raise TooNew(f"a record of {delivery.routing_key} is of version {record.version}, and we know {VERSION}")
-    return record
-
-
-def moved(delivery: Delivery) -> bytes:
-    """Write a record again as it was; that it was redelivered must not be forgotten."""
-    record = read(delivery)
-    if isinstance(record, Request) and delivery.redelivered:
-        record = msgspec.structs.replace(record, again=True)
-    return pack(record)
-
-
-def parts(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    """Cut changes into deltas of some 256 KiB; a larger row has one of its own."""
-    part: list[Change] = []
-    size = 0
-    for change in changes:
-        weight = 64 + len(change.value or b"")
-        if part and size + weight > DELTA_MOST:
-            yield part
-            part, size = [], 0
-        part.append(change)
-        size += weight
-    if part:
-        yield part
 
 
 def failed(error: Exception) -> Reply:

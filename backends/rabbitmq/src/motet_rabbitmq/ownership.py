@@ -21,7 +21,8 @@ from motet_rabbitmq.errands import Errand, Mailbox
 from motet_rabbitmq.link import Link
 from motet_rabbitmq.location import Location
 from motet_rabbitmq.names import Names
-from motet_rabbitmq.owner import ShardOwner, TooNew
+from motet_rabbitmq.owner import ShardOwner
+from motet_rabbitmq.records import TooNew
 
 __all__ = ["Ownership"]
 

@@ -101,7 +101,9 @@ class RabbitSettler:
         if len(program) == 1 and isinstance(only := program[0], Once):  # as most are
             return of(only.key.run), True
         shard = self._answering(entry)
-        return shard, all(isinstance(op, Publish) or (isinstance(op, OWN) and of(op.key.run) == shard) for op in program)
+        return shard, all(
+            isinstance(op, Publish) or (isinstance(op, OWN) and of(op.key.run) == shard) for op in program
+        )
 
     def _answering(self, entry: Entry) -> int | None:
         answering, others = set[str](), list[str]()

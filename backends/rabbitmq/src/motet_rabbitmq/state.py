@@ -149,6 +149,11 @@ class State:
         self.epoch: str = ""
         self._serial: int = 0
 
+    @property
+    def touched(self) -> bool:
+        """Whether anything has changed, is to be sent, or to be told."""
+        return bool(self.dirty or self.outputs or self.wakes or self.notices)
+
     def serial(self) -> int:
         """Return microseconds that are greater than all before, as long as clocks agree about the past."""
         self._serial = max(self._serial + 1, int(self.now * 1_000_000))

@@ -144,7 +144,9 @@ class RabbitTransport:
         if not self.pauses.fresh:
             await asyncio.gather(self.pauses.ready(), self.lanes.channel())
         open_lanes = self._open(lanes, paused)
-        taken = await self.lanes.fetch(open_lanes, limit)
+        taken: list[Taken] = []
+        if left <= 0 or not self.lanes.stands(open_lanes, limit):
+            taken = await self.lanes.fetch(open_lanes, limit)
         if not taken and left > 0 and limit:
             taken = await self.lanes.wait(open_lanes, limit, left, stirred)
         self._withhold(taken, paused)
