@@ -121,11 +121,8 @@ class Channel:
             Lost: The channel is dead.
         """
         self.check()
-        data = self._marshalled(frames)
-        batch = Batch(frames, asyncio.get_running_loop().create_future())
-        batch.future.add_done_callback(_unheard)
-        self.inbox.confirms.expect(batch)
-        self.connection.send(data)
+        self.connection.send(self._marshalled(frames))
+        self.inbox.confirms.pass_over(len(frames))
 
     async def commit(self, frames: Sequence[Frame], tags: Iterable[int], *, timeout: float | None = None) -> None:
         """Publish and acknowledge in one transaction and one write, on a channel in mode "tx".
@@ -154,7 +151,7 @@ class Channel:
                 data = [self._marshalled(frames), self.inbox.held.acks(tags)]
                 self.inbox.returned.clear()
                 self._committing = answer = self.inbox.expect("tx.commit")
-                self.connection.send(b"".join((*data, encode(self.number, "tx.commit"))))
+                self.connection.send(b"".join((*data, _encoded(self.number, "tx.commit"))))
                 await asyncio.shield(answer)
         except TimeoutError as error:
             failure = self.unanswered("committed", within)
@@ -357,9 +354,3 @@ class Channel:
 
 
 _encoded = lru_cache(KEPT)(encode)
-
-
-def _unheard(answer: asyncio.Future[None]) -> None:
-    """Take note of an answer that nobody waits for."""
-    if not answer.cancelled():
-        answer.exception()

@@ -23,6 +23,8 @@ class Consumer:
         self.failure: Callable[[], MotetError] | None = None
         self.heard: Callable[[], None] | None = None
         """Called whenever somebody who waits would go on."""
+        self.sift: Callable[[Delivery], bool] | None = None
+        """Takes what nobody needs to be woken for."""
         self._stop = stop
         self._drop = drop
         self._waiter: asyncio.Future[None] | None = None
@@ -86,8 +88,9 @@ class Consumer:
 
     def push(self, delivery: Delivery) -> None:
         """Add one. Whoever waits goes on when all of this turn have been added."""
-        self.come.append(delivery)
-        self._wake()
+        if self.sift is None or not self.sift(delivery):
+            self.come.append(delivery)
+            self._wake()
 
     def fail(self, failure: Callable[[], MotetError]) -> None:
         """Tell whoever waits, now or later, that no more comes."""

@@ -88,8 +88,8 @@ class ShardOwner:
 
     async def serve(self) -> None:
         """Own the shard once it falls to us, until it is left."""
-        self.records = await self.link.channel(mode="tx")
-        self.outside = await self.link.channel(mode="confirm")
+        opening = self.link.channel(mode="tx"), self.link.channel(mode="confirm")
+        self.records, self.outside = await asyncio.gather(*opening)
         serving = asyncio.create_task(self._serve())
         leaving = asyncio.create_task(self._leaving.wait())
         try:
@@ -149,6 +149,7 @@ class ShardOwner:
         self.machine.taken_over(self.epoch)
         hit("after_takeover")
         log.debug("%s: took over %d deltas, %d records wait", self.queue, len(self.ledger), len(waiting))
+        consumer.sift = self._come_back
         self.ready = True
         while True:
             for start in range(0, max(1, len(waiting)), TOGETHER):
@@ -161,19 +162,26 @@ class ShardOwner:
     async def _next(self, consumer: Consumer) -> list[Delivery]:
         """Wait for records or errands, or until there is something to do without them."""
         await self._tick_when_due()
-        end = self._patience()
-        if end is not None and (self.alarm is None or end < self.alarm.when()):
+        seconds = self._patience()
+        if seconds is not None:
+            self._set_alarm(seconds)
+        return await consumer.batch()
+
+    def _set_alarm(self, seconds: float) -> None:
+        """Go on after so many seconds, at the latest."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        if self.alarm is None or end < self.alarm.when():
             if self.alarm is not None:
                 self.alarm.cancel()
-            self.alarm = asyncio.get_running_loop().call_at(end, self._ring)
-        return await consumer.batch()
+            self.alarm = loop.call_at(end, self._ring)
 
     def _ring(self) -> None:
         self.alarm, self.rang = None, True
         self.consumer.stir()
 
     def _patience(self) -> float | None:
-        """When there is something to do without records, on the loop's clock; None for never."""
+        """Seconds until there is something to do without records; None for ever."""
         ends: list[float] = []
         due, oldest, now = self.machine.state.next_due(), self.ledger.oldest(), self.clock()
         if due is not None and not self.ticking:
@@ -182,7 +190,7 @@ class ShardOwner:
             ends.append(max(1.0, oldest + AGE_MOST - now))
         if self.release:
             ends.append(LINGER)
-        return asyncio.get_running_loop().time() + min(ends) if ends else None
+        return min(ends, default=None)
 
     async def _tick_when_due(self) -> None:
         due, now = self.machine.state.next_due(), self.clock()
@@ -211,6 +219,14 @@ class ShardOwner:
                 waiting.append(delivery)
         return False
 
+    def _come_back(self, delivery: Delivery) -> bool:
+        """Take a delta of ours; say whether it is one. Nothing waits for it, and it need not be read."""
+        if not self.written or delivery.body != self.written[0].body:
+            return False
+        self._hold(delivery, self.written.popleft().changes)
+        self._set_alarm(LINGER)
+        return True
+
     def _hold(self, delivery: Delivery, changes: list[Change]) -> None:
         self.release += self.ledger.hold(delivery.tag, changes, len(delivery.body), self.clock())
 
@@ -227,9 +243,6 @@ class ShardOwner:
         tags: list[int] = []
         answers: list[Frame] = []
         for delivery in deliveries:
-            if self.written and delivery.body == self.written[0].body:
-                self._hold(delivery, self.written.popleft().changes)
-                continue
             record = read(delivery)
             match record:
                 case Delta():

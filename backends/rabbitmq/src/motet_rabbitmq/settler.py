@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from motet.engine.ordered import OrderedSettler
 from motet.engine.wellformed import check_program
@@ -26,7 +27,6 @@ __all__ = ["RabbitSettler"]
 
 TOGETHER = 100
 """Entries of one call to a shard."""
-OWN = (Once, Put, Retry)
 
 
 class Job:
@@ -101,9 +101,7 @@ class RabbitSettler:
         if len(program) == 1 and isinstance(only := program[0], Once):  # as most are
             return of(only.key.run), True
         shard = self._answering(entry)
-        return shard, all(
-            isinstance(op, Publish) or (isinstance(op, OWN) and of(op.key.run) == shard) for op in program
-        )
+        return shard, shard is not None and stays(program, lambda key: of(key.run) == shard)
 
     def _answering(self, entry: Entry) -> int | None:
         answering, others = set[str](), list[str]()
@@ -127,13 +125,27 @@ class RabbitSettler:
         for job in jobs:
             by_shard.setdefault((job.shard, job.own), []).append(job)
         hit("before_settle")
+        done: list[Job] = []
+        failures: list[MotetError] = []
+        late = await self._answers(by_shard, done, failures)
+        await self._answers(late, done, failures)
+        hit("after_settle")
+        try:
+            await self._acknowledge(done)
+        except MotetError as error:
+            failures.append(error)
+        return failures
+
+    async def _answers(
+        self, by_shard: Mapping[tuple[int, bool], list[Job]], done: list[Job], failures: list[MotetError]
+    ) -> dict[tuple[int, bool], list[Job]]:
+        """Settle jobs; return those that must go by the queue."""
         calls = [
             (part, self._begin(shard, own, part))
             for (shard, own), of_shard in by_shard.items()
             for part in (of_shard[start : start + TOGETHER] for start in range(0, len(of_shard), TOGETHER))
         ]
-        done: list[Job] = []
-        failures: list[MotetError] = []
+        late: dict[tuple[int, bool], list[Job]] = {}
         for part, call in calls:
             try:
                 answers = await call.result()
@@ -143,16 +155,13 @@ class RabbitSettler:
             for job, conflicts in zip(part, answers, strict=True):
                 if conflicts:
                     job.reply = Reply(tuple(Conflict(key, stored) for key, stored in conflicts))
+                elif conflicts is None:
+                    late.setdefault((job.shard, False), []).append(job)
                 else:
                     done.append(job)
-        hit("after_settle")
-        try:
-            await self._acknowledge(done)
-        except MotetError as error:
-            failures.append(error)
-        return failures
+        return late
 
-    def _begin(self, shard: int, own: bool, jobs: Sequence[Job]) -> Call[list[list[tuple[Key, bytes]]]]:
+    def _begin(self, shard: int, own: bool, jobs: Sequence[Job]) -> Call[Any]:
         """Have a shard carry programs out, and acknowledge with them what it may (P1, P9)."""
         asked: list[Settle] = []
         for job in jobs:
@@ -173,6 +182,25 @@ class RabbitSettler:
         if later:
             await self.transport.holdings.forget(later)
         hit("after_ack")
+
+
+def stays(program: Iterable[Op], here: Callable[[Key], bool]) -> bool:
+    """Say whether a program only does what other shards neither hear of nor meddle with."""
+    for op in program:
+        match op:
+            case Once() | Put() | Open() | Retry():
+                inside = here(op.key)
+            case Guard():
+                inside = all(map(here, op.keys))
+            case Arrive():
+                inside = here(op.key) and stays(op.then_ok, here) and stays(op.then_err, here)
+            case Do():
+                inside = stays(op.ops, here)
+            case _:
+                inside = isinstance(op, Publish)
+        if not inside:
+            return False
+    return True
 
 
 def named(program: Iterable[Op]) -> Iterator[tuple[str, bool]]:
