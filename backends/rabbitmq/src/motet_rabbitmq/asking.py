@@ -107,8 +107,8 @@ class Asking:
             self._calls = [call for call in calls if call.give_up > now]
             for call in calls:
                 if call.give_up <= now:
-                    shard = self.names.shard(call.shard)
-                    fail([call], Unavailable(f"nobody answered for {shard} within {self.timeout:g} s"))
+                    queue = self.names.shard(call.shard)
+                    fail([call], Unavailable(f"nobody answered for {queue} within {self.timeout:g} s"))
             for shard in {call.shard for call in self._calls}:
                 self.later(self._see_to(shard))
 
