@@ -114,14 +114,14 @@ class Asking:
 
     def _depart(self, shard: int) -> None:
         """Hand over in memory what may go so; all else goes by the queue."""
+        calls = self._outbox.get(shard, [])
         if self.owners.ready(shard):
-            calls = self._outbox[shard]
             if self._returns is None:
                 self._returns = Mailbox(asyncio.get_running_loop(), self._returned)
             near = [call for call in calls if call.method.near]
             if near and self.owners.hand(Errand(shard, near, self._returns)):
                 calls[:] = [call for call in calls if not call.method.near]
-        if self._outbox[shard]:
+        if calls and not self.closed:
             self.later(self._flush(shard))
 
     def _returned(self, errands: list[Errand]) -> None:

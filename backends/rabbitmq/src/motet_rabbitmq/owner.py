@@ -43,8 +43,8 @@ SIZE_MOST = 8 * 1024 * 1024
 AGE_MOST = 300.0
 """Deltas that are held, their bytes, and the seconds that one is held, before the oldest are written anew (C4, C5)."""
 AGAIN = 0.05
-PAUSE = 0.01
-"""Seconds between two ticks, at least."""
+PAUSE, LONGEST_PAUSE = 0.01, 0.1
+"""Seconds between two ticks, at least. While records expire all the time, each tick is for more of them."""
 RELEASE_MOST = 100
 LINGER = 0.25
 """Deltas that are not needed any more, and seconds, before they are let go by themselves, and not with other things."""
@@ -74,6 +74,7 @@ class ShardOwner:
         """Deltas that have not come back yet."""
         self.ticking = False
         self.ticked = 0.0
+        self.pause = PAUSE
         self.fresh = False
         self.active = False
         self.ready = False
@@ -185,7 +186,7 @@ class ShardOwner:
         ends: list[float] = []
         due, oldest, now = self.machine.state.next_due(), self.ledger.oldest(), self.clock()
         if due is not None and not self.ticking:
-            ends.append(max(PAUSE, due - now, self.ticked + PAUSE - now))
+            ends.append(max(PAUSE, due - now, self.ticked + self.pause - now))
         if oldest is not None:
             ends.append(max(1.0, oldest + AGE_MOST - now))
         if self.release:
@@ -194,13 +195,15 @@ class ShardOwner:
 
     async def _tick_when_due(self) -> None:
         due, now = self.machine.state.next_due(), self.clock()
-        if due is not None and due <= now and not self.ticking and self.ticked + PAUSE <= now:
+        if due is not None and due <= now and not self.ticking and self.ticked + self.pause <= now:
             await self._tick()
 
     async def _tick(self) -> None:
         """Put the time into the log (C7)."""
-        self.ticking, self.ticked = True, self.clock()
-        await self.outside.publish([Frame(self.queue, pack(Tick(VERSION, self.epoch, self.clock())))])
+        now = self.clock()
+        self.pause = PAUSE if now - self.ticked > 2 * LONGEST_PAUSE else min(2 * self.pause, LONGEST_PAUSE)
+        self.ticking, self.ticked = True, now
+        await self.outside.publish([Frame(self.queue, pack(Tick(VERSION, self.epoch, now)))])
         hit("after_tick")
 
     def _replay(self, delivery: Delivery, waiting: list[Delivery]) -> bool:
