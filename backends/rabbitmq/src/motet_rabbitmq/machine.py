@@ -20,7 +20,7 @@ from motet_rabbitmq.feeds import Feeds
 from motet_rabbitmq.holders import Holders
 from motet_rabbitmq.keys import Keys
 from motet_rabbitmq.letters import Held, Letters
-from motet_rabbitmq.ops import WireOp
+from motet_rabbitmq.ops import WireOnce, WireOp
 from motet_rabbitmq.roll import Roll
 from motet_rabbitmq.runs import Runs
 from motet_rabbitmq.state import Output, State
@@ -144,7 +144,16 @@ class Machine:
         ]
 
     def settle(self, entry: Settle) -> list[tuple[Key, bytes]]:
-        conflicts = self.carry_out(entry.program)
+        program = entry.program
+        if len(program) == 1 and isinstance(only := program[0], WireOnce) and not self.elsewhere(only.key.run):
+            # As most are; to walk it would take 1 us more.
+            stored = self.runs.write_once(only)
+            if stored is not None and stored != only.value:
+                return [(only.key, stored)]
+            if entry.held is not None:
+                self.letters.let_go(entry.held)
+            return []
+        conflicts = self.carry_out(program)
         if entry.held is not None and not conflicts:
             self.letters.let_go(entry.held)
         return [(conflict.key, conflict.stored) for conflict in conflicts]
