@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -42,6 +43,16 @@ class LostChannel:
         self.nacked += tags
 
 
+class Begun:
+    """A call that is made when its answer is awaited."""
+
+    def __init__(self, make: Callable[[], Awaitable[Any]]) -> None:
+        self.make = make
+
+    async def result(self) -> Any:
+        return await self.make()
+
+
 class OneShard:
     """Asks a machine, once something else has happened."""
 
@@ -50,6 +61,9 @@ class OneShard:
         self.machine.turn(1_700_000_000.0)
         self.machine.taken_over("e")
         self.before: Callable[[], Awaitable[object]] | None = None
+
+    def begin(self, shard: int, method: Method[Any, ..., Any], *arguments: Any) -> Begun:
+        return Begun(partial(self.ask, shard, method, *arguments))
 
     async def ask(self, shard: int, method: Method[Any, ..., Any], *arguments: Any) -> Any:
         before, self.before = self.before, None

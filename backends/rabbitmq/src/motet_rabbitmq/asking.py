@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,13 +13,14 @@ from motet.errors import MotetError, Unavailable, UsageError
 from motet_rabbitmq.calls import Method
 from motet_rabbitmq.channel import Channel
 from motet_rabbitmq.consumer import Consumer
-from motet_rabbitmq.errors import BackendFull, Lost, Nacked
+from motet_rabbitmq.errands import Call, Errand, Mailbox, fail, parts
+from motet_rabbitmq.errors import Lost, Nacked
 from motet_rabbitmq.frames import Frame
 from motet_rabbitmq.link import Link
 from motet_rabbitmq.names import ENDED, LANE, SHARD, Names, ended
 from motet_rabbitmq.ownership import Ownership
 from motet_rabbitmq.roll import read_names
-from motet_rabbitmq.wire import Asked, Reply, Status, pack, pack_request, read_replies
+from motet_rabbitmq.wire import Asked, pack, pack_request, read_replies
 
 __all__ = ["Asking"]
 
@@ -32,17 +33,6 @@ LOOK = 0.2
 AGAIN = 0.05
 LINGER = 5.0
 """Seconds for which a key stays bound by which nobody listens."""
-REQUEST_MOST = 256 * 1024
-
-
-class Waiting:
-    """A call that waits for its answer."""
-
-    __slots__ = ("answer", "asked")
-
-    def __init__(self, asked: Asked, answer: asyncio.Future[Reply]) -> None:
-        self.asked = asked
-        self.answer = answer
 
 
 class Asking:
@@ -57,8 +47,11 @@ class Asking:
         self.listeners: dict[str, dict[Callable[[bytes], None], None]] = {}
         self._bound: dict[str, asyncio.Task[None]] = {}
         self._lingering: set[str] = set()
-        self._outbox: dict[int, list[Waiting]] = {}
-        self._pending: dict[int, list[Waiting]] = {}
+        self._calls: list[Call[Any]] = []
+        self._watching: asyncio.Task[None] | None = None
+        self._outbox: dict[int, list[Call[Any]]] = {}
+        self._pending: dict[int, list[Call[Any]]] = {}
+        self._returns: Mailbox[Errand] | None = None
         self._numbers = itertools.count(1)
         self._token = secrets.token_hex(8)
         self._connecting: asyncio.Task[Channel] | None = None
@@ -85,45 +78,65 @@ class Asking:
             BackendFull: The shard has too much to keep.
             UsageError: It refuses the arguments.
         """
+        return await self.begin(shard, method, *args, **kwargs).result()
+
+    def begin(self, shard: int, method: Method[Any, P, R], *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Ask a shard, with whatever else goes there in this turn of the loop; what goes one way keeps its order."""
         self.check()
+        loop = asyncio.get_running_loop()
+        now = self.owners.needed = loop.time()
         asked = Asked(method.name, pack((*args, *kwargs.values())))
-        self.owners.needed = asyncio.get_running_loop().time()
-        waiting = self._send(shard, asked)  # first, so that calls keep their order
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + self.timeout
-        while not waiting.answer.done():
-            left = give_up - loop.time()
-            if left <= 0:
-                raise Unavailable(f"nobody answered for {self.names.shard(shard)} within {self.timeout:g} s")
-            looking = [] if self.owners.running else [self.later(self._see_to(shard))]
-            await asyncio.wait([waiting.answer, *looking], timeout=min(LOOK, left), return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.answer.done():
-                await asyncio.wait([waiting.answer], timeout=min(LOOK, left))
-        answer: R = self._read(method, waiting.answer.result())
-        return answer
-
-    def _read(self, method: Method[Any, ..., Any], reply: Reply) -> Any:
-        match reply.status:
-            case Status.DONE:
-                return method.answer(reply.value)
-            case Status.FULL:
-                raise BackendFull(int(reply.value))
-            case Status.REFUSED:
-                raise UsageError(reply.value.decode())
-            case Status.UNKNOWN:
-                raise Unavailable(f"the owner of the shard does not know {method.name}: upgrade all workers")
-
-    def _send(self, shard: int, asked: Asked) -> Waiting:
-        """Send it with whatever else goes to that shard in this turn of the loop."""
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(asked, loop.create_future())
+        call = Call(shard, method, asked, loop.create_future(), now + self.timeout)
+        self._calls.append(call)
+        if self._watching is None or self._watching.done():
+            self._watching = self.later(self._watch())
+        if not self.owners.running and self._unseen(shard, now):
+            self.later(self._see_to(shard))
         outbox = self._outbox.setdefault(shard, [])
-        outbox.append(waiting)
+        outbox.append(call)
         if len(outbox) == 1:
+            loop.call_soon(self._depart, shard)
+        return call
+
+    async def _watch(self) -> None:
+        """Give up on what nobody answers in time, and see to it that somebody owns what is asked."""
+        loop = asyncio.get_running_loop()
+        while self._calls:
+            await asyncio.sleep(LOOK)
+            now, calls = loop.time(), [call for call in self._calls if not call.answer.done()]
+            self._calls = [call for call in calls if call.give_up > now]
+            for call in calls:
+                if call.give_up <= now:
+                    queue = self.names.shard(call.shard)
+                    fail([call], Unavailable(f"nobody answered for {queue} within {self.timeout:g} s"))
+            for shard in {call.shard for call in self._calls}:
+                self.later(self._see_to(shard))
+
+    def _depart(self, shard: int) -> None:
+        """Hand over in memory what may go so; all else goes by the queue."""
+        calls = self._outbox.get(shard, [])
+        if self.owners.ready(shard):
+            if self._returns is None:
+                self._returns = Mailbox(asyncio.get_running_loop(), self._returned)
+            near = [call for call in calls if call.method.near]
+            if near and self.owners.hand(Errand(shard, near, self._returns)):
+                calls[:] = [call for call in calls if not call.method.near]
+        if calls and not self.closed:
             self.later(self._flush(shard))
-        return waiting
+
+    def _returned(self, errands: list[Errand]) -> None:
+        for errand in errands:
+            if errand.replies is not None:
+                for call, reply in zip(errand.calls, errand.replies, strict=True):
+                    call.end(reply)
+            elif errand.failure is not None:
+                fail(errand.calls, errand.failure)
+            else:
+                self._outbox.setdefault(errand.shard, [])[:0] = errand.calls
+                self.later(self._flush(errand.shard))
 
     async def _flush(self, shard: int) -> None:
+        """Send by the queue what goes to a shard."""
         try:
             channel = await self.connected()
         except BaseException as error:
@@ -136,7 +149,7 @@ class Asking:
         calls = self._outbox.pop(shard, [])
         await asyncio.gather(*(self._request(channel, shard, part) for part in parts(calls)))
 
-    async def _request(self, channel: Channel, shard: int, calls: list[Waiting]) -> None:
+    async def _request(self, channel: Channel, shard: int, calls: list[Call[Any]]) -> None:
         number = next(self._numbers)
         self._pending[number] = calls
         body = pack_request([each.asked for each in calls], self._inbox, number)
@@ -154,10 +167,13 @@ class Asking:
                 fail(self._pending.pop(number, ()), error)
             return
 
+    def _unseen(self, shard: int, now: float) -> bool:
+        return self._looked.get(shard, 0.0) + LOOK <= now
+
     async def _see_to(self, shard: int) -> None:
         """Become a guest owner when nobody owns the shard."""
         now = asyncio.get_running_loop().time()
-        if self.owners.running or self._looked.get(shard, 0.0) + LOOK > now:
+        if self.owners.running or not self._unseen(shard, now):
             return
         self._looked[shard] = now
         with suppress(MotetError):
@@ -247,9 +263,8 @@ class Asking:
                         self._told(delivery.routing_key, delivery.body)
                         continue
                     replies = read_replies(delivery.body)
-                    for waiting, reply in zip(self._pending.pop(replies.number, ()), replies.replies, strict=False):
-                        if not waiting.answer.done():
-                            waiting.answer.set_result(reply)
+                    for call, reply in zip(self._pending.pop(replies.number, ()), replies.replies, strict=False):
+                        call.end(reply)
         except MotetError as error:
             self._miss(f"the connection was lost while an answer was on its way: {error}")
             self._channel = self._reader = None
@@ -333,31 +348,7 @@ class Asking:
         for key in list(self.listeners):
             self._heard(key, b"")
         error = UsageError("this RabbitMQ backend is closed")
-        for calls in (*self._pending.values(), *self._outbox.values()):
-            fail(calls, error)
+        fail(self._calls, error)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def fail(calls: Iterable[Waiting], error: MotetError) -> None:
-    """Let calls know that there will be no answer."""
-    for waiting in calls:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
-            waiting.answer.exception()  # whoever gave up does not ask for it
-
-
-def parts(calls: Sequence[Waiting]) -> Iterable[list[Waiting]]:
-    """Cut calls into requests of some 256 KiB."""
-    part: list[Waiting] = []
-    size = 0
-    for waiting in calls:
-        weight = len(waiting.asked.arguments)
-        if part and size + weight > REQUEST_MOST:
-            yield part
-            part, size = [], 0
-        part.append(waiting)
-        size += weight
-    if part:
-        yield part

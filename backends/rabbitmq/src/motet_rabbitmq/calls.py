@@ -18,13 +18,18 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Method(Generic[S, P, R_co]):
-    """A method that can be asked for. `grows` says that a shard which is full refuses it."""
+    """A method that can be asked for. `grows` says that a shard which is full refuses it.
+
+    `near` says that nothing which other shards forward matters to it, nor leads to anything in them: an owner may be
+    handed it in memory, ahead of what its queue has (see `Errand`).
+    """
 
     known: dict[str, Method[Any, Any, Any]] = {}  # noqa: RUF012 - filled while modules are imported, read afterwards
 
-    def __init__(self, function: Callable[Concatenate[S, P], R_co], grows: bool) -> None:
+    def __init__(self, function: Callable[Concatenate[S, P], R_co], grows: bool, near: bool) -> None:
         self.function = function
         self.grows = grows
+        self.near = near
         self.part, _, self.short = function.__qualname__.partition(".")
         self.name: str = function.__qualname__
         self.known[self.name] = self
@@ -58,10 +63,12 @@ class Method(Generic[S, P, R_co]):
         return read
 
 
-def call(*, grows: bool = False) -> Callable[[Callable[Concatenate[S, P], R_co]], Method[S, P, R_co]]:
+def call(
+    *, grows: bool = False, near: bool = False
+) -> Callable[[Callable[Concatenate[S, P], R_co]], Method[S, P, R_co]]:
     """Let a method be asked for from other processes."""
 
     def decorate(function: Callable[Concatenate[S, P], R_co]) -> Method[S, P, R_co]:
-        return Method(function, grows)
+        return Method(function, grows, near)
 
     return decorate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from motet.errors import MotetError, Unavailable, UsageError
@@ -18,6 +19,8 @@ from motet_rabbitmq.inbox import Inbox
 __all__ = ["Channel", "Mode"]
 
 Mode = Literal["confirm", "tx", "plain"]
+KEPT = 1000
+"""So many calls are remembered as bytes: workers ask the same of the same queues again and again."""
 MOST = 65535
 """The greatest prefetch."""
 
@@ -111,6 +114,16 @@ class Channel:
         except TimeoutError as error:
             raise self.unanswered("published", within) from error
 
+    def tell(self, frames: Sequence[Frame]) -> None:
+        """Publish in this turn of the loop, for whoever listens; nobody hears whether it arrives.
+
+        Raises:
+            Lost: The channel is dead.
+        """
+        self.check()
+        self.connection.send(self._marshalled(frames))
+        self.inbox.confirms.pass_over(len(frames))
+
     async def commit(self, frames: Sequence[Frame], tags: Iterable[int], *, timeout: float | None = None) -> None:
         """Publish and acknowledge in one transaction and one write, on a channel in mode "tx".
 
@@ -138,7 +151,7 @@ class Channel:
                 data = [self._marshalled(frames), self.inbox.held.acks(tags)]
                 self.inbox.returned.clear()
                 self._committing = answer = self.inbox.expect("tx.commit")
-                self.connection.send(b"".join((*data, encode(self.number, "tx.commit"))))
+                self.connection.send(b"".join((*data, _encoded(self.number, "tx.commit"))))
                 await asyncio.shield(answer)
         except TimeoutError as error:
             failure = self.unanswered("committed", within)
@@ -181,19 +194,20 @@ class Channel:
             Missing: No such queue. The channel is dead.
             Locked: Another consumer is exclusive. The channel is dead.
         """
-        if prefetch is not None:
-            await self.prefetch(prefetch)
         self.check()
+        if prefetch is not None:
+            # Its answer is not waited for: they are answered in order, and this one has no reason to be refused.
+            data = self._limit(prefetch)
+            self.inbox.expect("basic.qos")
+            self.connection.send(data)
         self._consumers += 1
         tag = f"{self.number}.{self._consumers}"
-        consumer = Consumer(queue, tag, self._cancel)
+        consumer = Consumer(queue, tag, self._cancel, self._drop)
         self.inbox.consume(consumer, no_ack)
         try:
             await self.call("basic.consume", 0, queue, tag, False, no_ack, exclusive, False, arguments)
         except BaseException:
-            self.inbox.forget(tag)
-            if self.alive:
-                self.connection.send(encode(self.number, "basic.cancel", tag, True))
+            self._drop(tag)
             raise
         return consumer
 
@@ -201,11 +215,20 @@ class Channel:
         await self.call("basic.cancel", tag, False)
         self.inbox.forget(tag)
 
+    def _drop(self, tag: str) -> None:
+        self.inbox.forget(tag)
+        if self.alive:
+            self.connection.send(encode(self.number, "basic.cancel", tag, True))
+
     async def prefetch(self, count: int) -> None:
         """Set the limit of consumers that start from now on, 1 to 65535."""
+        self._limit(count)
+        await self.call("basic.qos", 0, count, False)
+
+    def _limit(self, count: int) -> bytes:
         if not 1 <= count <= MOST:
             raise UsageError(f"a prefetch is 1 to {MOST}, not {count}")
-        await self.call("basic.qos", 0, count, False)
+        return encode(self.number, "basic.qos", 0, count, False)
 
     async def get(self, queue: str, limit: int = 1, *, no_ack: bool = False) -> list[Delivery]:
         """Take what is there, without waiting for more: one round trip, whatever the limit.
@@ -281,6 +304,24 @@ class Channel:
         except TimeoutError as error:
             raise self.unanswered("answered", within) from error
 
+    async def together(self, name: str, calls: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """Send a method many times in one write, and return what the answers say; the arguments are hashable.
+
+        Raises:
+            Rejected: The broker refused one; the channel is dead.
+            Lost: The channel ended.
+            Unavailable: No answer in time.
+        """
+        self.check()
+        made = [_encoded(self.number, name, *arguments) for arguments in calls]
+        answers = [self.inbox.expect(name) for _ in made]
+        self.connection.send(b"".join(made))
+        try:
+            async with asyncio.timeout(self.timeout):
+                return [await answer for answer in answers]
+        except TimeoutError as error:
+            raise self.unanswered("answered", self.timeout) from error
+
     def unanswered(self, what: str, within: float) -> MotetError:
         """Say that there was no answer in so many seconds, and why."""
         connection = self.connection
@@ -310,3 +351,6 @@ class Channel:
         """End it without waiting."""
         if self.alive:
             self.inbox.end(Lost(f"{self.place}: the channel was closed"))
+
+
+_encoded = lru_cache(KEPT)(encode)

@@ -49,6 +49,10 @@ class Confirms:
         first, self.last = self.last + 1, self.last + batch.left
         self.waiting.update(dict.fromkeys(range(first, self.last + 1), batch))
 
+    def pass_over(self, count: int) -> None:
+        """Count messages whose confirms nobody waits for."""
+        self.last += count
+
     def answered(self, number: int, multiple: bool, refused: bool) -> None:
         """Take an ack, or a nack when `refused`; with `multiple` it is for all up to this one."""
         waiting = self.waiting

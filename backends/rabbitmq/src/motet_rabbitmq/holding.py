@@ -94,18 +94,19 @@ class Holdings:
     async def _claim(self, messages: Sequence[tuple[LaneMessage, bool]]) -> list[Claimed | None]:
         claims: dict[int, Claimed | None] = {}
         by_shard: dict[int, list[int]] = {}
+        asked = [(message.id, message.nonce, again) for message, again in messages]
         for place, (message, _) in enumerate(messages):
             if message.shard == FOREIGN:
                 claims[place] = Claimed(0, 1, True)
             else:
                 by_shard.setdefault(message.shard, []).append(place)
 
-        async def ask(shard: int, places: list[int]) -> None:
-            asked = [(message.id, message.nonce, again) for message, again in (messages[place] for place in places)]
-            answers = await self.asking.ask(shard, Letters.claim, asked)
-            claims.update(zip(places, answers, strict=True))
-
-        await asyncio.gather(*(ask(shard, places) for shard, places in by_shard.items()))
+        calls = {
+            shard: self.asking.begin(shard, Letters.claim, [asked[place] for place in places])
+            for shard, places in by_shard.items()
+        }
+        for shard, call in calls.items():
+            claims.update(zip(by_shard[shard], await call.result(), strict=True))
         return [claims[place] for place in range(len(messages))]
 
     def _hold(self, taken: Taken, message: LaneMessage, claimed: Claimed) -> Delivery:
@@ -157,7 +158,9 @@ class Holdings:
             for _, holding in found:
                 if holding.message.shard != FOREIGN:
                     by_shard.setdefault(holding.message.shard, []).append(holding.held())
-            await asyncio.gather(*(self.asking.ask(shard, Letters.forget, held) for shard, held in by_shard.items()))
+            calls = [self.asking.begin(shard, Letters.forget, held) for shard, held in by_shard.items()]
+            for call in calls:
+                await call.result()
             found = self.dropped(claims)
 
     def dropped(self, claims: Sequence[tuple[str, Holding, int]]) -> list[tuple[str, Holding]]:
@@ -183,9 +186,10 @@ class Holdings:
             for _, holding in found:
                 if holding.message.shard != FOREIGN:
                     by_shard.setdefault(holding.message.shard, []).append(holding.held(body=True))
-            calls = (self.asking.ask(shard, Letters.give_back, held, delay) for shard, held in by_shard.items())
+            calls = [self.asking.begin(shard, Letters.give_back, held, delay) for shard, held in by_shard.items()]
             try:
-                await asyncio.gather(*calls)
+                for call in calls:
+                    await call.result()
             except MotetError:
                 self._abandon(found)
                 raise

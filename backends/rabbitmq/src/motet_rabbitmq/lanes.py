@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from motet.errors import MotetError, Unavailable
 from motet.options import Lane
@@ -16,11 +15,15 @@ from motet_rabbitmq.errors import Missing
 from motet_rabbitmq.holding import Taken
 from motet_rabbitmq.link import Link
 from motet_rabbitmq.names import LANE, Names
+from motet_rabbitmq.picket import Picket
 
 __all__ = ["Lanes"]
 
 MOST = 65_535
 FEW = 4
+"""So many messages are taken one by one; who finds fewer than that has no backlog."""
+LINGER = 0.05
+"""Seconds for which consumers outlive a wait. A worker waits again when it has claimed what came, in 5 to 20 ms."""
 PATIENCE = 2.0
 QUIET = 0.05
 """Seconds without another message after which a lane is taken to be empty, whatever was said before."""
@@ -35,6 +38,7 @@ class Lanes:
         self._known: set[Lane] = set()
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
+        self._picket: Picket | None = None
 
     async def know(self, lanes: Sequence[Lane]) -> None:
         """See to it that the queues of lanes are there."""
@@ -55,10 +59,12 @@ class Lanes:
         Raises:
             Unavailable: The broker is away; what had been taken goes back.
         """
+        if left := self._dismiss(limit):
+            return left
         channel = await self.channel()
         lanes = await self._found(lanes)
         # Looking costs one round trip for all lanes; of the worker's dozen most are empty.
-        looks = await asyncio.gather(*(self.link.topology.look(self.names.lane(lane)) for lane in lanes))
+        looks = await self.link.topology.look_at([self.names.lane(lane) for lane in lanes])
         taken: list[Taken] = []
         try:
             for lane, state in zip(lanes, looks, strict=True):
@@ -117,75 +123,56 @@ class Lanes:
         except TimeoutError:
             pass
         except BaseException:
+            found += consumer.drop()
             with suppress(MotetError):
-                found += await consumer.cancel()
                 channel.nack([each.tag for each in found])
             raise
-        return [*found, *await consumer.cancel()]
+        return [*found, *consumer.drop()]
 
     async def wait(self, lanes: Sequence[Lane], limit: int, seconds: float, stirred: asyncio.Event) -> list[Taken]:
-        """Wait for the first message of any lane; return what has come with it, perhaps nothing."""
+        """Wait for the first message of any lane; return what has come with it, perhaps nothing.
+
+        Who takes a few messages now and then finds the consumers waiting still: to start and to end them is two entries
+        in the log of every lane.
+        """
         await self.know(lanes)
-        channel = await self.channel()
-        consumers: dict[Lane, Consumer] = {}
+        picket, self._picket = self._picket, None
+        if picket is not None and not picket.serves(lanes, limit):
+            if left := picket.end(limit):
+                return left
+            picket = None
+        if picket is None:
+            picket = Picket(await self.channel(), min(limit, MOST))
+        picket.hear(stirred.set)
         try:
-            await channel.prefetch(min(limit, MOST))
-            await self._consume(channel, lanes, consumers)
-            await _first([*map(_ready, consumers.values()), stirred.wait()], seconds)
+            if not picket.lanes:
+                await picket.begin({lane: self.names.lane(lane) for lane in lanes})
+            if not picket.waiting:
+                await _wait(stirred, seconds)
         except Missing:
             self._known.clear()  # somebody has deleted a queue
         except BaseException:
-            await self._stop(channel, consumers, 0)
+            picket.end(0)
             raise
-        return await self._stop(channel, consumers, limit)
+        came = picket.take(limit)
+        if 0 < len(came) < FEW and picket.room > 0 and not picket.waiting and self._picket is None:
+            self._picket = picket
+            picket.linger(LINGER, self._dismiss)
+            return came
+        return came + picket.end(limit - len(came))
 
-    async def _consume(self, channel: Channel, lanes: Sequence[Lane], consumers: dict[Lane, Consumer]) -> None:
-        async def consume(lane: Lane) -> None:
-            consumers[lane] = await channel.consume(self.names.lane(lane))
+    def stands(self, lanes: Sequence[Lane], limit: int) -> bool:
+        """Say whether consumers wait in these lanes still: what is there has come, or is on its way."""
+        return self._picket is not None and self._picket.serves(lanes, limit)
 
-        for answer in await asyncio.gather(*map(consume, lanes), return_exceptions=True):
-            if answer is not None:
-                raise answer
-
-    async def _stop(self, channel: Channel, consumers: dict[Lane, Consumer], limit: int) -> list[Taken]:
-        """End consumers; return what came, in the order of the lanes, and give back what is too much."""
-        stopping = asyncio.create_task(self._stopped(channel, consumers))
-        try:
-            came = await asyncio.shield(stopping)
-        except asyncio.CancelledError:
-            stopping.add_done_callback(_give_back)
-            raise
-        for each in reversed(came[limit:]):
-            each.give_back()
-        return came[:limit]
-
-    async def _stopped(self, channel: Channel, consumers: dict[Lane, Consumer]) -> list[Taken]:
-        came: list[Taken] = []
-        answers = await asyncio.gather(*(each.cancel() for each in consumers.values()), return_exceptions=True)
-        for lane, found in zip(consumers, answers, strict=True):
-            if not isinstance(found, BaseException):
-                came += [Taken(lane, channel, delivery) for delivery in found]
-        return came
+    def _dismiss(self, limit: int = 0) -> list[Taken]:
+        """End the consumers that linger; return what has come, and give back what is too much."""
+        picket, self._picket = self._picket, None
+        return [] if picket is None else picket.end(limit)
 
 
-def _give_back(stopping: asyncio.Task[list[Taken]]) -> None:
-    with suppress(Exception, asyncio.CancelledError):
-        for each in reversed(stopping.result()):
-            each.give_back()
-
-
-async def _ready(consumer: Consumer) -> None:
-    """Wait until a consumer has something, and leave it there."""
-    found = await consumer.batch()
-    consumer.come[:0] = found
-
-
-async def _first(waits: Sequence[Coroutine[Any, Any, object]], seconds: float) -> None:
-    """Wait until one of these is done, at most so many seconds."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, at most so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -17,13 +17,23 @@ __all__ = ["Ledger"]
 Name = tuple[str, str, str]
 
 
-class Held(msgspec.Struct, gc=False):
+class Held(msgspec.Struct, gc=False, eq=False):
     """A delta that is held. `needed` counts the rows for which it is the last one."""
 
-    names: tuple[Name, ...]
+    tag: int
+    rows: list[Row]
     size: int
     at: float
     needed: int = 0
+
+
+class Row(msgspec.Struct, gc=False, eq=False):
+    """How many of the held deltas have a row, the tag of the last one that is needed, and whether it says "gone"."""
+
+    name: Name
+    copies: int = 0
+    latest: int = 0
+    gone: bool = False
 
 
 class Ledger:
@@ -32,33 +42,38 @@ class Ledger:
     def __init__(self) -> None:
         self.held: dict[int, Held] = {}
         self.size: int = 0
-        self.latest: dict[Name, int] = {}
-        self.copies: dict[Name, int] = {}
-        self.gone: set[Name] = set()
+        self.rows: dict[Name, Row] = {}
 
     def __len__(self) -> int:
         return len(self.held)
 
     def hold(self, tag: int, changes: Iterable[Change], size: int, now: float) -> list[int]:
         """Enter a delta that the queue has delivered; return the tags of those that are not needed any more."""
-        listed = list(changes)
-        held = self.held[tag] = Held(tuple(change.name for change in listed), size, now)
+        known = self.rows
+        rows: list[Row] = []
+        held = self.held[tag] = Held(tag, rows, size, now)
         self.size += size
-        idle: list[int] = []
-        for change in listed:
-            name = change.name
-            self.copies[name] = self.copies.get(name, 0) + 1
-            before = self.latest.pop(name, None)
-            if before is not None:
-                self._less(before, idle)
-            self.gone.discard(name)
-            if change.value is not None or self.copies[name] > 1:
-                self.latest[name] = tag
+        idle: list[Held] = []
+        for change in changes:
+            name = change.kind, change.first, change.second
+            row = known.get(name)
+            if row is None:
+                row = known[name] = Row(name)
+            rows.append(row)
+            row.copies += 1
+            if row.latest:
+                before = self.held[row.latest]
+                before.needed -= 1
+                if not before.needed:
+                    idle.append(before)
+            row.gone = change.value is None and row.copies > 1
+            if row.gone or change.value is not None:
+                row.latest = tag
                 held.needed += 1
-                if change.value is None:
-                    self.gone.add(name)
+            else:
+                row.latest = 0
         if not held.needed:
-            idle.append(tag)
+            idle.append(held)
         return self._release(idle)
 
     def oldest(self) -> float | None:
@@ -67,36 +82,31 @@ class Ledger:
 
     def fold(self, count: int) -> tuple[list[int], list[Name]]:
         """Let go of so many of the oldest; return their tags, and the rows whose values must be written anew."""
-        tags = list(self.held)[:count]
-        names = [name for tag in tags for name in self.held[tag].names if self.latest.get(name) == tag]
-        needed = [name for name in names if name not in self.gone]
-        for name in names:
+        folded = list(self.held.values())[:count]
+        rows = [row for held in folded for row in held.rows if row.latest == held.tag]
+        needed = [row.name for row in rows if not row.gone]
+        for row in rows:
             # Whatever is older and has the row is among the folded.
-            del self.latest[name]
-            self.gone.discard(name)
-        return self._release(tags), needed
+            row.latest, row.gone = 0, False
+        return self._release(folded), needed
 
-    def _less(self, tag: int, idle: list[int]) -> None:
-        held = self.held[tag]
-        held.needed -= 1
-        if not held.needed:
-            idle.append(tag)
-
-    def _release(self, idle: list[int]) -> list[int]:
+    def _release(self, idle: list[Held]) -> list[int]:
         released: list[int] = []
         while idle:
-            tag = idle.pop()
-            held = self.held.pop(tag, None)
-            if held is None:
+            held = idle.pop()
+            if self.held.pop(held.tag, None) is None:
                 continue
-            released.append(tag)
+            released.append(held.tag)
             self.size -= held.size
-            for name in held.names:
-                self.copies[name] -= 1
-                if not self.copies[name]:
-                    del self.copies[name]
-                elif self.copies[name] == 1 and name in self.gone:
+            for row in held.rows:
+                row.copies -= 1
+                if not row.copies:
+                    del self.rows[row.name]
+                elif row.copies == 1 and row.gone:
                     # Nothing is left that the note could be about.
-                    self.gone.discard(name)
-                    self._less(self.latest.pop(name), idle)
+                    last = self.held[row.latest]
+                    row.latest, row.gone = 0, False
+                    last.needed -= 1
+                    if not last.needed:
+                        idle.append(last)
         return released

@@ -105,7 +105,7 @@ def parcel(given: Parcel) -> WireParcel:
 
 def once(op: Once) -> WireOnce:
     """Write a record as it travels; the same holds for those below."""
-    return WireOnce(op.key, op.value, op.ttl, op.ends)
+    return op if isinstance(op, WireOnce) else WireOnce(op.key, op.value, op.ttl, op.ends)
 
 
 def put(op: Put) -> WirePut:

@@ -17,10 +17,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from motet.errors import MotetError
+from motet_rabbitmq.errands import Errand, Mailbox
 from motet_rabbitmq.link import Link
 from motet_rabbitmq.location import Location
 from motet_rabbitmq.names import Names
-from motet_rabbitmq.owner import ShardOwner, TooNew
+from motet_rabbitmq.owner import ShardOwner
+from motet_rabbitmq.records import TooNew
 
 __all__ = ["Ownership"]
 
@@ -54,6 +56,7 @@ class Ownership:
         self._main: asyncio.Task[None] | None = None
         self._closed = False
         self._owners: dict[int, ShardOwner] = {}
+        self._desk: Mailbox[Errand] | None = None
         self._unfair = 0
         self._leaving = False
 
@@ -64,6 +67,22 @@ class Ownership:
     def shard(self, index: int) -> ShardOwner | None:
         """What we have of a shard, if it was asked for."""
         return self._owners.get(index) if self.running else None
+
+    def ready(self, index: int) -> bool:
+        """Say whether we own a shard at this moment, or seem to."""
+        owner = self._owners.get(index)
+        return owner is not None and owner.ready
+
+    def hand(self, errand: Errand) -> bool:
+        """Hand calls over; False when nobody takes them. Who takes them sends them back, whatever becomes of them."""
+        desk = self._desk
+        return desk is not None and desk.post(errand)
+
+    def _pass_on(self, errands: list[Errand]) -> None:
+        for errand in errands:
+            owner = self._owners.get(errand.shard)
+            if owner is None or not owner.take(errand):
+                errand.untouched()
 
     def begin(self, *, worker: bool = False) -> None:
         """Ask for shards: as a worker for good, as a guest for as long as there is something to ask."""
@@ -100,6 +119,7 @@ class Ownership:
         if self._closed:
             return
         link = Link(self.location, label="motet-shards")
+        self._desk = desk = Mailbox(self._loop, self._pass_on)
         # Rotated, so that not the first process to come asks first for all of them.
         shards = list(self.names.all)
         start = dice.randrange(len(shards))
@@ -108,6 +128,7 @@ class Ownership:
         try:
             await self._look_around(link)
         finally:
+            self._pass_on(desk.close())
             leaving = asyncio.create_task(self._leave(link, tasks))
             while not leaving.done():  # a client that closes while its guest leaves cancels what is ending already
                 with suppress(asyncio.CancelledError):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from motet.engine.ordered import OrderedSettler
 from motet.engine.wellformed import check_program
 from motet.errors import MotetError, UsageError
 from motet.failpoints import hit
+from motet.message import Key
 from motet.ports import Entry, Reply, Settler
 from motet.program import Arrive, Conflict, Do, Drop, Guard, Once, Op, Open, Publish, Put, Retry
 from motet_rabbitmq import ops
 from motet_rabbitmq.deadletters import RabbitDeadLetters
+from motet_rabbitmq.errands import Call
 from motet_rabbitmq.holding import Holding
 from motet_rabbitmq.letters import run_of
 from motet_rabbitmq.locks import RabbitLocks
@@ -30,11 +32,13 @@ TOGETHER = 100
 class Job:
     """An entry on its way. `after` says that its delivery is acknowledged in a second step."""
 
-    __slots__ = ("after", "entry", "holding", "receipt", "reply", "shard")
+    __slots__ = ("after", "claim", "entry", "holding", "own", "receipt", "reply", "shard")
 
-    def __init__(self, entry: Entry, shard: int, holding: Holding | None) -> None:
+    def __init__(self, entry: Entry, shard: int, own: bool, holding: Holding | None) -> None:
         self.entry = entry
         self.shard = shard
+        self.own = own
+        self.claim = 0
         self.holding = holding
         self.receipt = "" if entry.delivery is None else entry.delivery.receipt
         self.reply = Reply()
@@ -70,13 +74,13 @@ class RabbitSettler:
             except UsageError as error:
                 failures.append(error)
                 continue
-            shard = self._home(entry)
+            shard, own = self._home(entry)
             if shard is None:
                 wide.append(place)
                 continue
             delivery = entry.delivery
             holding = None if delivery is None else self.transport.holdings.held.get(delivery.receipt)
-            jobs[place] = Job(entry, shard, holding)
+            jobs[place] = Job(entry, shard, own, holding)
         failures += await self._settle(list(jobs.values()))
         replies.update((place, job.reply) for place, job in jobs.items())
         for place in wide:
@@ -88,8 +92,18 @@ class RabbitSettler:
             raise failures[0]
         return [replies[place] for place in range(len(entries))]
 
-    def _home(self, entry: Entry) -> int | None:
-        """The shard that can carry the program out; None when several would have to answer."""
+    def _home(self, entry: Entry) -> tuple[int | None, bool]:
+        """The shard that can carry the program out, None when several would have to answer; and whether it stays there.
+
+        Then nothing that other shards forward matters to it, either.
+        """
+        program, of = entry.program, self.transport.shard
+        if len(program) == 1 and isinstance(only := program[0], Once):  # as most are
+            return of(only.key.run), True
+        shard = self._answering(entry)
+        return shard, shard is not None and stays(program, lambda key: of(key.run) == shard)
+
+    def _answering(self, entry: Entry) -> int | None:
         answering, others = set[str](), list[str]()
         for run, answers in named(entry.program):
             if answers:
@@ -107,53 +121,86 @@ class RabbitSettler:
         return 0 if holding is None else holding.message.shard
 
     async def _settle(self, jobs: Sequence[Job]) -> list[MotetError]:
-        by_shard: dict[int, list[Job]] = {}
+        by_shard: dict[tuple[int, bool], list[Job]] = {}
         for job in jobs:
-            by_shard.setdefault(job.shard, []).append(job)
-        parts = [
-            (shard, of_shard[start : start + TOGETHER])
-            for shard, of_shard in by_shard.items()
-            for start in range(0, len(of_shard), TOGETHER)
-        ]
+            by_shard.setdefault((job.shard, job.own), []).append(job)
         hit("before_settle")
-        answers = await asyncio.gather(*(self._part(shard, part) for shard, part in parts), return_exceptions=True)
-        hit("after_settle")
+        done: list[Job] = []
         failures: list[MotetError] = []
-        for answer in answers:
-            if isinstance(answer, MotetError):
-                failures.append(answer)
-            elif isinstance(answer, BaseException):
-                raise answer
+        late = await self._answers(by_shard, done, failures)
+        await self._answers(late, done, failures)
+        hit("after_settle")
+        try:
+            await self._acknowledge(done)
+        except MotetError as error:
+            failures.append(error)
         return failures
 
-    async def _part(self, shard: int, jobs: Sequence[Job]) -> None:
-        """Settle entries of one shard: the program, then locks, then what was not acknowledged with it (P1, P9)."""
-        asked = [
-            Settle(
-                ops.program(job.entry.program),
-                None if job.holding is None or job.after else job.holding.held(),
-            )
-            for job in jobs
+    async def _answers(
+        self, by_shard: Mapping[tuple[int, bool], list[Job]], done: list[Job], failures: list[MotetError]
+    ) -> dict[tuple[int, bool], list[Job]]:
+        """Settle jobs; return those that must go by the queue."""
+        calls = [
+            (part, self._begin(shard, own, part))
+            for (shard, own), of_shard in by_shard.items()
+            for part in (of_shard[start : start + TOGETHER] for start in range(0, len(of_shard), TOGETHER))
         ]
-        claims = [0 if job.holding is None else job.holding.claim for job in jobs]
-        answers = await self.asking.ask(shard, Machine.settle_all, asked)
-        for job, conflicts in zip(jobs, answers, strict=True):
-            job.reply = Reply(tuple(Conflict(key, stored) for key, stored in conflicts))
-        done = [job for job in jobs if not job.reply.conflicts]
-        owners = [job.entry.settlement.release for job in done if job.entry.settlement and job.entry.settlement.release]
-        for owner in owners:
-            await self.locks.release(owner)
+        late: dict[tuple[int, bool], list[Job]] = {}
+        for part, call in calls:
+            try:
+                answers = await call.result()
+            except MotetError as error:
+                failures.append(error)
+                continue
+            for job, conflicts in zip(part, answers, strict=True):
+                if conflicts:
+                    job.reply = Reply(tuple(Conflict(key, stored) for key, stored in conflicts))
+                elif conflicts is None:
+                    late.setdefault((job.shard, False), []).append(job)
+                else:
+                    done.append(job)
+        return late
+
+    def _begin(self, shard: int, own: bool, jobs: Sequence[Job]) -> Call[Any]:
+        """Have a shard carry programs out, and acknowledge with them what it may (P1, P9)."""
+        asked: list[Settle] = []
+        for job in jobs:
+            held = None if job.holding is None else job.holding.held()
+            job.claim = 0 if held is None else held.claim
+            asked.append(Settle(ops.program(job.entry.program), None if job.after else held))
+        return self.asking.begin(shard, Machine.settle_own if own else Machine.settle_all, asked)
+
+    async def _acknowledge(self, done: Sequence[Job]) -> None:
+        """Let go of locks, then of what was not acknowledged with its program, or was claimed anew meanwhile."""
+        for job in done:
+            if job.entry.settlement is not None and job.entry.settlement.release:
+                await self.locks.release(job.entry.settlement.release)
         hit("before_ack")
         later = [(job.receipt, job.holding) for job in done if job.holding is not None and job.after]
-        told = [
-            (job.receipt, job.holding, claim)
-            for job, claim in zip(jobs, claims, strict=True)
-            if job.holding is not None and not job.after and not job.reply.conflicts
-        ]
+        told = [(job.receipt, job.holding, job.claim) for job in done if job.holding is not None and not job.after]
         later += self.transport.holdings.dropped(told)
         if later:
             await self.transport.holdings.forget(later)
         hit("after_ack")
+
+
+def stays(program: Iterable[Op], here: Callable[[Key], bool]) -> bool:
+    """Say whether a program only does what other shards neither hear of nor meddle with."""
+    for op in program:
+        match op:
+            case Once() | Put() | Open() | Retry():
+                inside = here(op.key)
+            case Guard():
+                inside = all(map(here, op.keys))
+            case Arrive():
+                inside = here(op.key) and stays(op.then_ok, here) and stays(op.then_err, here)
+            case Do():
+                inside = stays(op.ops, here)
+            case _:
+                inside = isinstance(op, Publish)
+        if not inside:
+            return False
+    return True
 
 
 def named(program: Iterable[Op]) -> Iterator[tuple[str, bool]]:

@@ -85,38 +85,45 @@ class Table(Generic[T]):
 
     def drop(self, first: str, second: str = "") -> bool:
         """Forget a row; say whether it was there."""
-        if self.get(first, second) is None:
-            return False
-        self._set(first, second, None)
-        self.state.dirty[self.kind, first, second] = None
-        return True
+        there = self._unset(first, second)
+        if there:
+            self.state.dirty[self.kind, first, second] = None
+        return there
 
     def load(self, first: str, second: str, raw: bytes | None) -> None:
         """Replay a change."""
-        if raw is not None or self.get(first, second) is not None:
-            self._set(first, second, None if raw is None else self.decode(raw))
+        if raw is None:
+            self._unset(first, second)
+        else:
+            self._set(first, second, self.decode(raw))
         self.state.weigh((self.kind, first, second), raw)
 
     def raw(self, first: str, second: str) -> bytes | None:
         value = self.get(first, second)
         return None if value is None else encode(value)
 
-    def _set(self, first: str, second: str, value: T | None) -> None:
+    def _set(self, first: str, second: str, value: T) -> None:
         of_first = self.rows.get(first)
         if of_first is None:
             of_first = self.rows[first] = {}
         before = of_first.get(second)
-        if value is None:
-            del of_first[second]
-            if not of_first:
-                del self.rows[first]
-        else:
-            of_first[second] = value
-            until: float | None = getattr(value, "until", None)
-            if until is not None:
-                heapq.heappush(self.state.dues, (until, self.kind, first, second))
+        of_first[second] = value
+        until: float | None = getattr(value, "until", None)
+        if until is not None:
+            heapq.heappush(self.state.dues, (until, self.kind, first, second))
         if self.noted is not None:
             self.noted(first, second, before, value)
+
+    def _unset(self, first: str, second: str) -> bool:
+        of_first = self.rows.get(first)
+        before = None if of_first is None else of_first.pop(second, None)
+        if of_first is None or before is None:
+            return False
+        if not of_first:
+            del self.rows[first]
+        if self.noted is not None:
+            self.noted(first, second, before, None)
+        return True
 
 
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
@@ -142,6 +149,11 @@ class State:
         self.epoch: str = ""
         self._serial: int = 0
 
+    @property
+    def touched(self) -> bool:
+        """Whether anything has changed, is to be sent, or to be told."""
+        return bool(self.dirty or self.outputs or self.wakes or self.notices)
+
     def serial(self) -> int:
         """Return microseconds that are greater than all before, as long as clocks agree about the past."""
         self._serial = max(self._serial + 1, int(self.now * 1_000_000))
@@ -162,10 +174,12 @@ class State:
 
     def changes(self) -> list[Change]:
         """Take what has changed since the last call."""
-        taken = [self.change(name) for name in self.dirty]
+        taken: list[Change] = []
+        for name in self.dirty:
+            change = self.change(name)
+            self.weigh(name, change.value)
+            taken.append(change)
         self.dirty.clear()
-        for change in taken:
-            self.weigh(change.name, change.value)
         return taken
 
     def change(self, name: tuple[str, str, str]) -> Change:

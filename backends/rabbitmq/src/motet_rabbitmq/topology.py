@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -80,9 +80,19 @@ class Topology:
     async def look(self, name: str) -> QueueState | None:
         """Say how a queue is; None when there is none."""
         try:
-            return QueueState(*await self._ask("queue.declare", 0, name, True, False, False, False, False, None))
+            return QueueState(*await self._ask("queue.declare", *_passively(name)))
         except Missing:
             return None
+
+    async def look_at(self, names: Sequence[str]) -> list[QueueState | None]:
+        """Do the same for many in one round trip."""
+        try:
+            channel = await self._ready()
+            found = await channel.together("queue.declare", [_passively(name) for name in names])
+        except (Missing, Lost):
+            # What one asks amiss closes the channel for all.
+            return list(await asyncio.gather(*map(self.look, names)))
+        return [QueueState(*each) for each in found]
 
     async def declare_exchange(
         self, name: str, kind: str = "topic", arguments: Arguments | None = None, *, durable: bool = True
@@ -157,6 +167,10 @@ class Topology:
             self._opening.add_done_callback(_look)
         self._channel = made = await asyncio.shield(self._opening)
         return made
+
+
+def _passively(name: str) -> tuple[Any, ...]:
+    return 0, name, True, False, False, False, False, None
 
 
 def _look(opening: asyncio.Future[Channel]) -> None:

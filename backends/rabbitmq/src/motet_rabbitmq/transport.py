@@ -60,13 +60,13 @@ class RabbitTransport:
         by_shard: dict[int, list[Parcel]] = {}
         for parcel in parcels:
             by_shard.setdefault(self.shard(run_of(parcel.id)), []).append(parcel)
-        await asyncio.gather(
-            *(
-                self.asking.ask(shard, Letters.publish, part)
-                for shard, of_shard in by_shard.items()
-                for part in chunks(of_shard)
-            )
-        )
+        calls = [
+            self.asking.begin(shard, Letters.publish, part)
+            for shard, of_shard in by_shard.items()
+            for part in chunks(of_shard)
+        ]
+        for call in calls:
+            await call.result()
 
     async def admit(self, admissions: Sequence[Admission]) -> list[str]:
         self.asking.check()
@@ -113,30 +113,27 @@ class RabbitTransport:
 
     async def _receive(self, lanes: Sequence[Lane], limit: int, wait: timedelta, paused: bool) -> list[Delivery]:
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + wait.total_seconds()
-        stirred = asyncio.Event()
         left = wait.total_seconds()
-        interrupted = False
+        give_up = loop.time() + left + self.asking.timeout
+        stirred = asyncio.Event()
         self.pauses.changed.add(stirred)
         try:
             while True:
                 stirred.clear()
+                began = loop.time()
                 try:
                     found = await self._look(lanes, limit, left, stirred, paused)
                 except Unavailable:
                     # A broker that restarts is away for 5 to 40 s. Whoever waits anyway, waits for it too, and then for
                     # as long as was left when it went away.
-                    interrupted = True
-                    if loop.time() > give_up + self.asking.timeout:
+                    if loop.time() > give_up:
                         raise
                     await asyncio.sleep(AWAY)
                     continue
                 self.asking.check()
-                if interrupted:
-                    interrupted, give_up = False, loop.time()
-                if found or give_up <= loop.time() or not limit:
+                left -= loop.time() - began
+                if found or left <= 0 or not limit:
                     return found
-                left = give_up - loop.time()
         finally:
             self.pauses.changed.discard(stirred)
 
@@ -144,9 +141,12 @@ class RabbitTransport:
         self, lanes: Sequence[Lane], limit: int, left: float, stirred: asyncio.Event, paused: bool
     ) -> list[Delivery]:
         """Take what is there, or wait for the first that comes; perhaps for nothing."""
-        await asyncio.gather(self.pauses.ready(), self.lanes.channel())
+        if not self.pauses.fresh:
+            await asyncio.gather(self.pauses.ready(), self.lanes.channel())
         open_lanes = self._open(lanes, paused)
-        taken = await self.lanes.fetch(open_lanes, limit)
+        taken: list[Taken] = []
+        if left <= 0 or not self.lanes.stands(open_lanes, limit):
+            taken = await self.lanes.fetch(open_lanes, limit)
         if not taken and left > 0 and limit:
             taken = await self.lanes.wait(open_lanes, limit, left, stirred)
         self._withhold(taken, paused)
