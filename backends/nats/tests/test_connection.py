@@ -1,12 +1,15 @@
 """What comes on a connection is cut into messages and lines, however it was cut on its way."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from motet_nats.answers import Burst
 from motet_nats.connection import Connection, Message, Question, Reader, Straight, published
+from motet_nats.link import Link
+from motet_nats.location import locate
 from motet_nats.names import Names, pending, sequence_of
 from motet_nats.news import News
 from motet_nats.wire import VERSION, Kept, pack
@@ -74,6 +77,32 @@ async def test_what_is_no_nats_is_left_to_who_ends_the_connection() -> None:
     Straight(Reader(heard), stream).data_received(b"x" * 5000)
 
     assert b"".join(stream.lines) == b"x" * 5000
+
+
+async def test_who_is_caught_up_with_has_said_all_before() -> None:
+    """nats-py writes its question past what is pending: a subscription that came after it was one too late."""
+    came: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id": "x", "version": "2.15.1", "max_payload": 1048576, "headers": true}\r\n')
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                came.append(line)
+                if line.startswith(b"PING"):
+                    writer.write(b"PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        link = await Link.open(locate(url), url, 5)
+        await link.caught_up()
+        before = len(came)
+        await link.listen("news", lambda _: None)
+        await link.caught_up()
+        await link.close()
+
+    said = came[before:]
+    assert next(line for line in said if line.startswith((b"SUB", b"PING"))).startswith(b"SUB news ")
 
 
 def test_a_question_is_written_as_nats_has_it() -> None:

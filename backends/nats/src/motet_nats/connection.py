@@ -117,6 +117,15 @@ class Connection(Client):
             self._mentioned = True
             asyncio.get_running_loop().call_later(MOMENT, self._remember)
 
+    async def caught_up(self, timeout: int) -> None:
+        """Return when the server has done all that it was told before.
+
+        nats-py writes its question past what is pending, which is therefore written first.
+        """
+        if not self._write():
+            await self._flush_pending(force_flush=True)
+        await self.flush(timeout)
+
     def _remember(self) -> None:
         """Say what was mentioned, if nothing else was said meanwhile."""
         if not self._write() and self.is_connected:

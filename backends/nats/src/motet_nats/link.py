@@ -123,7 +123,7 @@ class Link:
     async def caught_up(self) -> None:
         """Return when the server has done what it was told before; until then others may not find us listening."""
         self.check()
-        await self.connection.flush(timeout=FLUSH)
+        await self.connection.caught_up(FLUSH)
 
     async def ignore(self, number: int) -> None:
         """End what `listen` began, unless the connection has ended."""
