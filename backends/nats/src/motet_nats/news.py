@@ -6,10 +6,12 @@ To hear of a record and then to read it took a quarter of the time of a call and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 from motet_nats.names import Names
-from motet_nats.wire import Kept, read_kept
+from motet_nats.wire import read_kept
 
 __all__ = ["News"]
 
@@ -20,7 +22,7 @@ class News:
     def __init__(self, names: Names) -> None:
         self.names = names
         self.told: dict[str, dict[str, bytes]] = {}
-        self.reading: dict[str, list[asyncio.Future[bytes]]] = {}
+        self.reading: dict[str, list[asyncio.Future[bytes | None]]] = {}
         self.sure: set[str] = set()
         """Runs of which the server tells us for certain: it has answered something that we asked after we listened."""
 
@@ -34,49 +36,55 @@ class News:
         self.sure.discard(run)
 
     def tell(self, run: str, name: str, data: bytes) -> None:
-        """Take what the server has stored."""
+        """Take what the server has stored just now; a value in parts is to be read."""
+        if run not in self.told:
+            return
+        self.sure.add(run)
+        kept = read_kept(data)
+        if kept.parts:
+            return
         subject = f"{self.names.kept}.o.{run}.{name}"
-        if run in self.told:
-            self.sure.add(run)
         waiting = self.reading.pop(subject, ())
         for future in waiting:
             if not future.done():
-                future.set_result(data)
-        if run in self.told and not waiting:
-            self.told[run][subject] = data
+                future.set_result(kept.value)
+        if not waiting:
+            self.told[run][subject] = kept.value
 
-    async def sooner(self, subject: str, read: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
+    async def sooner(self, subject: str, read: Callable[[], Coroutine[Any, Any, bytes | None]]) -> bytes | None:
         """Return the value of a record: what was told of it, or what is told before `read` has it, or what that has."""
         run = subject.split(".")[4]
         if run not in self.told:
             return await read()
-        if (data := self.told[run].pop(subject, None)) is not None and (kept := whole(data)) is not None:
-            return kept.value
-        loop = asyncio.get_running_loop()
-        heard: asyncio.Future[bytes] = loop.create_future()
-        self.reading.setdefault(subject, []).append(heard)
-        reading = asyncio.ensure_future(read())
-        try:
-            await asyncio.wait((heard, reading), return_when=asyncio.FIRST_COMPLETED)
-            if heard.done() and (kept := whole(heard.result())) is not None:
-                return kept.value
-            value = await reading
-            if run in self.told:
-                self.sure.add(run)
+        if (value := self.told[run].pop(subject, None)) is not None:
             return value
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[bytes | None] = loop.create_future()
+        self.reading.setdefault(subject, []).append(found)
+        reading = loop.create_task(read())
+        reading.add_done_callback(partial(self._has_read, run, found))
+        try:
+            return await found
         finally:
             reading.cancel()
-            self._leave(subject, heard)
+            self._leave(subject, found)
 
-    def _leave(self, subject: str, heard: asyncio.Future[bytes]) -> None:
+    def _has_read(self, run: str, found: asyncio.Future[bytes | None], reading: asyncio.Task[bytes | None]) -> None:
+        if reading.cancelled():
+            return
+        error = reading.exception()
+        if error is None and run in self.told:
+            self.sure.add(run)
+        if found.done():
+            return
+        if error is None:
+            found.set_result(reading.result())
+        else:
+            found.set_exception(error)
+
+    def _leave(self, subject: str, found: asyncio.Future[bytes | None]) -> None:
         waiting = self.reading.get(subject)
-        if waiting is not None and heard in waiting:
-            waiting.remove(heard)
+        if waiting is not None and found in waiting:
+            waiting.remove(found)
             if not waiting:
                 del self.reading[subject]
-
-
-def whole(data: bytes) -> Kept | None:
-    """Read a record, unless it has parts; it was stored just now, and is not too old."""
-    kept = read_kept(data)
-    return None if kept.parts else kept

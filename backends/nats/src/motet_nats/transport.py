@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 
@@ -212,31 +211,35 @@ class NatsTransport:
 
     async def _opened(self, messages: Sequence[Message], lane: Lane) -> list[Delivery]:
         """Make deliveries of messages, but for those that are not to be delivered, or not in this form."""
-        opening = asyncio.get_running_loop().create_task(self._open_all(messages, lane))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            self.lanes.later(self._return(opening))
-            raise
-
-    async def _return(self, opening: asyncio.Task[list[Delivery]]) -> None:
-        await self.release(await opening)
-
-    async def _open_all(self, messages: Sequence[Message], lane: Lane) -> list[Delivery]:
         opened: list[Delivery | None] = []
-        asked: dict[int, Coroutine[Any, Any, bool]] = {}
+        doubtful: dict[int, tuple[Held, int]] = {}
         for message in messages:
             held, deliveries = delivered(message)
             letter = held.letter
             if held.timed or deliveries > 1 or letter.key:  # most are not: nothing is to be asked about them
-                asked[len(opened)] = self._ours(held, deliveries)
+                doubtful[len(opened)] = held, deliveries
             else:
                 self.holding.hold(held)
             opened.append(Delivery(message.reply, letter.id, lane, letter.body, letter.deliveries + 1, letter.suspect))
-        for index, ours in zip(asked, await together(list(asked.values())), strict=True):
+        if doubtful:
+            looking = asyncio.get_running_loop().create_task(self._look(doubtful, opened))
+            try:
+                await asyncio.shield(looking)
+            except asyncio.CancelledError:
+                self.lanes.later(self._return(looking, opened))
+                raise
+        return [each for each in opened if each is not None]
+
+    async def _look(self, doubtful: dict[int, tuple[Held, int]], opened: list[Delivery | None]) -> None:
+        """Strike out what is not to be delivered."""
+        answers = await together([self._ours(*each) for each in doubtful.values()])
+        for index, ours in zip(doubtful, answers, strict=True):
             if not ours:
                 opened[index] = None
-        return [each for each in opened if each is not None]
+
+    async def _return(self, looking: asyncio.Task[None], opened: list[Delivery | None]) -> None:
+        await looking
+        await self.release([each for each in opened if each is not None])
 
     async def _ours(self, held: Held, deliveries: int) -> bool:
         """Say whether a message is to be delivered, and in this form, after a look at what else is known of it."""
