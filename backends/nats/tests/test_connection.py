@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from motet import Unavailable
 from motet_nats.answers import Burst
 from motet_nats.connection import Connection, Message, Question, Reader, Straight, published
 from motet_nats.link import Link
@@ -167,6 +168,37 @@ async def test_what_is_told_while_it_is_read_is_taken() -> None:
     news.tell("run", "o", stored(b"told"))
 
     assert await reading == b"told"
+    assert not news.reading
+
+
+async def test_what_was_sent_a_moment_ago_is_not_asked_for_before_it_was_told() -> None:
+    news, asked = News(Names("motet")), Asked()
+    news.send("run", asyncio.get_running_loop().time())
+    news.expect("run")
+    reading = asyncio.ensure_future(news.sooner(KEPT, asked.read))
+    await asyncio.sleep(0)
+    news.tell("run", "o", stored(b"told"))
+
+    assert await reading == b"told"
+    assert asked.count == 0
+
+
+async def test_what_was_sent_a_moment_ago_and_is_not_told_is_asked_for() -> None:
+    news, asked = News(Names("motet")), Asked()
+    asked.answer.set_result(b"already")
+    news.send("run", asyncio.get_running_loop().time())
+    news.expect("run")
+
+    assert await news.sooner(KEPT, asked.read) == b"already"
+
+
+async def test_a_read_that_fails_fails() -> None:
+    news, asked = News(Names("motet")), Asked()
+    asked.answer.set_exception(Unavailable("no answer"))
+    news.expect("run")
+
+    with pytest.raises(Unavailable):
+        await news.sooner(KEPT, asked.read)
     assert not news.reading
 
 

@@ -60,8 +60,8 @@ class NatsBackend:
         self.capabilities = Capabilities(
             name="nats", shared=True, atomic=False, lease=True, locks=True, events=True, durable=True
         )
-        self.transport = NatsTransport(client, self.streams, records, self.pauses)
         news = News(client.names)
+        self.transport = NatsTransport(client, self.streams, records, self.pauses, news)
         self.store = NatsStore(client, self.streams, records, news)
         self.timers = NatsTimers(self.transport)
         self.signals = NatsSignals(client, news)

@@ -7,6 +7,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -142,6 +143,18 @@ class Client:
             raise self.unanswered() from self.failure
         except BROKEN as error:
             raise translate(error, self.location.name) from error
+
+    async def tell(self, call: Callable[[Link], Awaitable[None]]) -> None:
+        """Do something that waits for no answer: on a connection that is there it costs no timer.
+
+        Raises:
+            Unavailable: There was no connection within the timeout.
+        """
+        link = self.link
+        if link is not None and not self.closed and link.lives():
+            with suppress(*BROKEN):
+                return await call(link)
+        return await self.keep_asking(call)
 
     async def ask(self, subject: str, payload: bytes = b"") -> Message:
         """Send, and return the answer.

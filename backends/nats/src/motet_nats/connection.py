@@ -69,7 +69,8 @@ class Connection(Client):
         """Have a handler called for whatever comes to a subject, and return what to end that by."""
         self._sid += 1
         self._handlers[self._sid] = handler
-        await self._mention(f"SUB {subject} {self._sid}\r\n".encode())
+        await self._send_command(f"SUB {subject} {self._sid}\r\n".encode())
+        await self._flush()
         return self._sid
 
     async def ignore(self, number: int) -> None:

@@ -75,7 +75,7 @@ class Tap:
         """Have a pull wait for each who waits here."""
         self.armed()
         while len(self.open) < len(self.waiting):
-            await self.lanes.client.keep_asking(partial(self._arm, WAITING, SILENCE))
+            await self.lanes.client.tell(partial(self._arm, WAITING, SILENCE))
 
     async def watch(self) -> None:
         """Have a pull wait for a moment, so that whoever is busy need not ask for what is not there, again and again.
@@ -84,7 +84,7 @@ class Tap:
         that does not come back gives what it gets this way to others, as what came too late for a `receive`.
         """
         if not self.armed():
-            await self.lanes.client.keep_asking(partial(self._arm, GLANCING, GLANCE))
+            await self.lanes.client.tell(partial(self._arm, GLANCING, GLANCE))
 
     async def _arm(self, pull: bytes, seconds: float, link: Link) -> None:
         if link is not self.link:

@@ -6,6 +6,7 @@ To hear of a record and then to read it took a quarter of the time of a call and
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -16,6 +17,13 @@ from motet_nats.wire import read_kept
 __all__ = ["News"]
 
 
+RECENT = 16
+JUST = 0.005
+"""Seconds for which a run that was sent is not looked for at once: it takes its worker a good part of a millisecond."""
+MOMENT = 0.001
+"""Seconds until it is: mostly the server has told of it before, and need not be asked."""
+
+
 class News:
     """Records of runs that somebody waits for, as they were stored; each is told once."""
 
@@ -23,8 +31,13 @@ class News:
         self.names = names
         self.told: dict[str, dict[str, bytes]] = {}
         self.reading: dict[str, list[asyncio.Future[bytes | None]]] = {}
+        self.sent: deque[tuple[str, float]] = deque(maxlen=RECENT)
         self.sure: set[str] = set()
         """Runs of which the server tells us for certain: it has answered something that we asked after we listened."""
+
+    def send(self, run: str, now: float) -> None:
+        """Note that a run was sent alone, and may be waited for."""
+        self.sent.append((run, now))
 
     def expect(self, run: str) -> None:
         """Keep what is told of a run, until `forget`."""
@@ -61,13 +74,21 @@ class News:
         loop = asyncio.get_running_loop()
         found: asyncio.Future[bytes | None] = loop.create_future()
         self.reading.setdefault(subject, []).append(found)
-        reading = loop.create_task(read())
+        reading = loop.create_task(self._after_a_moment(read) if self._just_sent(run, loop.time()) else read())
         reading.add_done_callback(partial(self._has_read, run, found))
         try:
             return await found
         finally:
             reading.cancel()
             self._leave(subject, found)
+
+    def _just_sent(self, run: str, now: float) -> bool:
+        return any(sent == run and now - at < JUST for sent, at in self.sent)
+
+    async def _after_a_moment(self, read: Callable[[], Coroutine[Any, Any, bytes | None]]) -> bytes | None:
+        """Read what nobody can have decided yet, in case that it was decided before the server heard us listen."""
+        await asyncio.sleep(MOMENT)
+        return await read()
 
     def _has_read(self, run: str, found: asyncio.Future[bytes | None], reading: asyncio.Task[bytes | None]) -> None:
         if reading.cancelled():

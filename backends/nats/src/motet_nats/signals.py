@@ -38,7 +38,7 @@ class NatsSignals:
         self.news.expect(name)
         try:
             # Each sees to it: who came first may have been told that nobody answers, or not be done.
-            await self.client.keep_asking(lambda link: self._listen(link, name))
+            await self.client.tell(lambda link: self._listen(link, name))
             yield wakeups
         finally:
             listeners = self.waiting[name]

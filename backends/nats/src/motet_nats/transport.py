@@ -23,7 +23,8 @@ from motet_nats.finder import Finder
 from motet_nats.gathering import together
 from motet_nats.holding import Held, Holding, delivered
 from motet_nats.lanes import SILENCE, Lanes
-from motet_nats.names import lane_of, place
+from motet_nats.names import lane_of, place, token
+from motet_nats.news import News
 from motet_nats.pauses import Pauses
 from motet_nats.promoting import BACKSTOP, Promoter, short
 from motet_nats.records import Records
@@ -59,8 +60,9 @@ class Storing(msgspec.Struct, frozen=True):
 class NatsTransport:
     """Moves parcels through a work queue."""
 
-    def __init__(self, client: Client, streams: Streams, records: Records, pauses: Pauses) -> None:
+    def __init__(self, client: Client, streams: Streams, records: Records, pauses: Pauses, news: News) -> None:
         self.client = client
+        self.news = news
         self.streams = streams
         self.lanes = Lanes(client, streams)
         self.holding = Holding(client, streams, self.lanes)
@@ -78,6 +80,8 @@ class NatsTransport:
         for first in range(0, len(parcels), TOGETHER):
             # In order: each is on its way before the next one is sent, and the server takes them as they come.
             await self._hand_in_all(parcels[first : first + TOGETHER])
+        if len(parcels) == 1:
+            self.news.send(token(parcels[0].id.partition(":")[0]), asyncio.get_running_loop().time())
 
     async def _hand_in_all(self, parcels: Sequence[Parcel]) -> None:
         storing = [self._storing(parcel) for parcel in parcels]
