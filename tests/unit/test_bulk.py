@@ -70,7 +70,6 @@ async def test_a_backend_that_does_not_confirm_is_unavailable(monkeypatch: pytes
 
 async def test_a_term_is_let_go_before_the_next_one_is_made() -> None:
     async with Motet("memory://") as app:
-        double = define(app)
         living: list[weakref.ref[Any]] = []
         most = 0
 
@@ -92,4 +91,3 @@ async def test_a_term_is_let_go_before_the_next_one_is_made() -> None:
 
         assert len(await app.submit_many(made())) == 5
         assert most <= 2
-        assert double

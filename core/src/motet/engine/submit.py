@@ -228,8 +228,8 @@ class Bulk:
                     await backend.settler.settle(self.entries[start : start + CALLS])
         except TimeoutError as error:
             raise Unavailable(
-                f"{self.count} runs were not confirmed within {timeout:g} s: some may have begun; "
-                "give ids of your own, so that to submit again is to be sure of one run each"
+                f"{self.count} runs were not confirmed within {timeout:g} s: some may have begun; what must not run "
+                "twice is to be submitted by itself, with an id"
             ) from error
 
 
