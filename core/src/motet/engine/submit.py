@@ -62,9 +62,17 @@ class Submitter:
             hit("after_submit")
             return run, True
         prepared = self.prepare(term, options)
+        return prepared.run, await self.confirmed(prepared)
+
+    async def confirmed(self, prepared: Prepared) -> bool:
+        """Send a run, as `send` does, and have it confirmed within the timeout, which is longer for a large one.
+
+        Raises:
+            Unavailable: It was not.
+        """
         try:
             with anyio.fail_after(self.timeout.total_seconds() * (1 + prepared.compiled.header.size / 10_000)):
-                return prepared.run, await self.send(prepared)
+                return await self.send(prepared)
         except TimeoutError as error:
             raise Unavailable(
                 f"run {prepared.run} was not confirmed within {self.timeout.total_seconds():g} s; "
@@ -218,7 +226,7 @@ class Bulk:
         """
         timeout = self.submitter.timeout.total_seconds() * (1 + self.count / 10_000)
         for prepared in self.large:
-            await self.submitter.send(prepared)
+            await self.submitter.confirmed(prepared)
         backend = self.submitter.backend
         try:
             with anyio.fail_after(timeout):
