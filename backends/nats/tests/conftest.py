@@ -1,8 +1,15 @@
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
 
 import missing
 import pytest
 from nats_server import NatsServer, NoServer, RunningServer, server_for
+
+from motet.ports import Settings
+from motet_nats import NatsBackend
+from motet_nats import open as open_nats
+
+numbers = count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,6 +35,20 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]
         if not isinstance(running, NatsServer):
             pytest.skip("a server that somebody else started is not ours to kill")
         yield running
+
+
+@pytest.fixture
+async def worker(server: RunningServer) -> AsyncIterator[NatsBackend]:
+    """One of two connections to a namespace that nobody else uses."""
+    async with open_nats(server.url, Settings(namespace=f"pair{next(numbers)}")) as backend:
+        yield backend
+
+
+@pytest.fixture
+async def client(server: RunningServer, worker: NatsBackend) -> AsyncIterator[NatsBackend]:
+    """The other one."""
+    async with open_nats(server.url, worker.client.settings) as backend:
+        yield backend
 
 
 def made(places: pytest.TempPathFactory) -> RunningServer:

@@ -1,34 +1,14 @@
 """Which lanes a client asks, which it waits at, and what it is told meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from itertools import count
-
-import pytest
-from nats_server import RunningServer
 
 from motet.message import Parcel
 from motet.options import Lane
-from motet.ports import Settings
 from motet_nats import NatsBackend
-from motet_nats import open as open_nats
 
 HIGH, LOW = Lane("mail", "small", 0), Lane("mail", "small", 2)
 LONG, AT_ONCE = timedelta(seconds=5), timedelta()
-numbers = count()
-
-
-@pytest.fixture
-async def worker(server: RunningServer) -> AsyncIterator[NatsBackend]:
-    async with open_nats(server.url, Settings(namespace=f"lanes{next(numbers)}")) as backend:
-        yield backend
-
-
-@pytest.fixture
-async def client(server: RunningServer, worker: NatsBackend) -> AsyncIterator[NatsBackend]:
-    async with open_nats(server.url, worker.client.settings) as backend:
-        yield backend
 
 
 def parcels(lane: Lane, first: int, how_many: int) -> list[Parcel]:
